@@ -1,0 +1,52 @@
+"""``federation account add|list|remove``."""
+
+from __future__ import annotations
+
+import json
+from uuid import UUID
+
+import click
+from rich.table import Table
+
+from federation.administration import accounts
+from federation.cli.output import Result, common
+from federation.config import Config
+
+
+@click.group("account")
+def command() -> None:
+    """The callers that the hospital admits, and their claims."""
+
+
+@command.command("add")
+@click.argument("sub", type=click.UUID)
+@click.option("--claims", default="{}", show_default=True, help="A JSON object; sub and role are added.")
+@common
+def add(config: Config, sub: UUID, claims: str) -> Result:
+    """Admit the account SUB, or replace its claims."""
+    try:
+        given = json.loads(claims)
+    except json.JSONDecodeError as error:
+        raise click.BadParameter(f"not JSON: {error}", param_hint="--claims") from error
+    added = accounts.add(config, sub, given)
+    return Result(added, f"account {sub} is admitted")
+
+
+@command.command("list")
+@common
+def list_(config: Config) -> Result:
+    """Show the accounts that the hospital admits."""
+    listed = accounts.list_(config)
+    table = Table("sub", "claims", "added", box=None, pad_edge=False)
+    for account in listed:
+        table.add_row(str(account["sub"]), json.dumps(account["claims"]), str(account["added_at"]))
+    return Result({"accounts": listed}, table)
+
+
+@command.command("remove")
+@click.argument("sub", type=click.UUID)
+@common
+def remove(config: Config, sub: UUID) -> Result:
+    """Take the account SUB off the list; it sees nothing from its next transaction on."""
+    removed = accounts.remove(config, sub)
+    return Result(removed, f"account {sub} is no longer admitted")

@@ -1,0 +1,23 @@
+"""``federation bootstrap local|cloud``."""
+
+from __future__ import annotations
+
+import click
+
+from federation.administration import bootstrap
+from federation.cli.output import Result, common
+from federation.config import Config
+from federation.errors import Side
+
+
+@click.command("bootstrap")
+@click.argument("side", type=click.Choice(["local", "cloud"]))
+@click.option("--apply", is_flag=True, help="Run it, with FEDERATION_LOCAL_ADMIN_URL or FEDERATION_CLOUD_ADMIN_URL.")
+@common
+def command(config: Config, side: Side, *, apply: bool) -> Result:
+    """Print the SQL that an administrator of SIDE runs once, for psql; or run it."""
+    if apply:
+        bootstrap.apply(config, side)
+        return Result({"side": side, "applied": True}, f"{side}: roles, database and privileges are there")
+    script = bootstrap.render(config, side)
+    return Result({"side": side, "applied": False, "sql": script}, script)

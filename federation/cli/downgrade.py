@@ -1,0 +1,28 @@
+"""``federation downgrade RELEASE``."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from federation.cli.output import Result, common
+from federation.cli.steps import on_failure, print_step, shown
+from federation.config import Config
+from federation.lockstep import downgrade
+from federation.lockstep.run import OnFailure
+
+
+@click.command("downgrade", context_settings={"ignore_unknown_options": True})
+@click.argument("release")
+@click.option("--yes", is_flag=True, help="Do not ask; needed without a terminal.")
+@on_failure
+@common
+def command(config: Config, release: str, *, yes: bool, on_failure: OnFailure) -> Result:
+    """Bring both databases down to RELEASE (an id, base, or -1), cloud first. Undoing a release drops its rows."""
+    if not yes:
+        if not sys.stdin.isatty():
+            raise click.UsageError("a downgrade drops what its releases made: say --yes, since nobody can be asked")
+        click.confirm(f"Undo releases down to {release}, with what they hold?", abort=True, err=True)
+    outcome = downgrade(config, release, on_failure=on_failure, progress=print_step)
+    return Result(outcome.to_dict(), shown(outcome))

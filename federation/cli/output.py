@@ -1,0 +1,77 @@
+"""What every command shares: ``--config``, ``--json``, errors as one sentence with their exit code.
+
+Results go to standard output, progress and errors to standard error; with ``--json`` standard output holds one
+object, errors included.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import sqlalchemy.exc
+from rich.console import Console, RenderableType
+
+from federation.config import Config
+from federation.errors import FederationError
+
+SCHEMA_VERSION = 1
+"""Version of the JSON objects; a key that changes its meaning raises it, a new key does not."""
+
+out, err = Console(highlight=False), Console(stderr=True, highlight=False)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a command found: ``data`` for JSON, ``shown`` for people, ``exit_code`` for pipelines."""
+
+    data: Mapping[str, Any]
+    shown: RenderableType
+    exit_code: int = 0
+
+
+def common(function: Callable[..., Result]) -> Callable[..., None]:
+    """Give a command ``--config`` and ``--json``; it gets a Config first and returns a Result."""
+
+    @click.option("--config", "config_path", type=click.Path(path_type=Path), help="Path of federation.toml.")
+    @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
+    @functools.wraps(function)
+    def wrapper(*, config_path: Path | None, as_json: bool, **arguments: Any) -> None:
+        try:
+            result = function(Config.load(config_path), **arguments)
+        except FederationError as error:
+            _fail(error, as_json=as_json)
+        except sqlalchemy.exc.DBAPIError as error:
+            _fail(FederationError(f"the database refused a statement ({type(error.orig).__name__})"), as_json=as_json)
+        except KeyboardInterrupt:
+            _fail(FederationError("interrupted"), as_json=as_json)
+        else:
+            if as_json:
+                _print_json(result.data)
+            else:
+                out.print(result.shown)
+            sys.exit(result.exit_code)
+
+    return wrapper
+
+
+def _fail(error: FederationError, *, as_json: bool) -> None:
+    if as_json:
+        _print_json(error.to_dict())
+    else:
+        err.print(f"[bold red]federation:[/] {_escape(error)}", soft_wrap=True)
+    sys.exit(error.exit_code)
+
+
+def _escape(error: FederationError) -> str:
+    return str(error).replace("[", r"\[")
+
+
+def _print_json(data: Mapping[str, Any]) -> None:
+    print(json.dumps({"schema_version": SCHEMA_VERSION, **data}, ensure_ascii=False, default=str))  # noqa: T201

@@ -1,0 +1,308 @@
+"""federation.toml and the environment become one typed, validated object; the environment wins.
+
+Every variable of the interface that holds a secret may also be given as ``NAME_FILE``, a file that holds it. A
+setting is asked for where it is needed: `Config.url` says which variable is missing, so that a DBA at the
+hospital needs nothing of the cloud's.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+from uuid import UUID
+
+import pydantic
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+from federation.errors import PreconditionMissing, Side
+
+SSLMode: TypeAlias = Literal["disable", "prefer", "require", "verify-full"]
+
+
+class _Model(BaseModel):
+    """Frozen, and a misspelt key is an error rather than a setting that does nothing."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class LinkConfig(_Model):
+    """How cloud reaches local: the foreign server's address, its timeouts and the two link roles."""
+
+    server: str = "hospital"
+    """Name of the foreign server in the cloud; the cloud chain creates it under this name."""
+    host: str | None = None
+    port: int | None = Field(default=None, ge=1, le=65535)
+    dbname: str | None = None
+    sslmode: SSLMode | None = None
+    """Default: ``require``, or ``prefer`` when the address is this machine's own."""
+    user: str = "federation_link"
+    password: SecretStr | None = None
+    service_user: str = "federation_service"
+    service_password: SecretStr | None = None
+    connect_timeout: int = Field(default=5, ge=1)
+    """Seconds until the cloud gives up connecting."""
+    lock_timeout: str = "5s"
+    statement_timeout: str = "30s"
+    connection_limit: int = Field(default=60, ge=1)
+    """Sessions that the hospital admits for the judged callers, and a third of it for the others."""
+
+
+class RolesConfig(_Model):
+    """The cloud's API roles: who is judged, who bypasses row-level security, who gets nothing."""
+
+    callers: tuple[str, ...] = ("authenticated",)
+    bypass: tuple[str, ...] = ("service_role",)
+    denied: tuple[str, ...] = ("anon",)
+    sender: str = "federation_sender"
+    """The NOLOGIN role that owns the function which names the caller to the hospital."""
+
+
+class TablesConfig(_Model):
+    """What is exported: the app's table names, the same on both sides."""
+
+    schema_: str = Field(default="public", alias="schema")
+    exported: tuple[str, ...] = ()
+    metadata: str | None = None
+    """``module:attribute`` of the SQLAlchemy MetaData that declares the local tables."""
+
+
+class DatabaseConfig(_Model):
+    """Limits for the toolkit's own sessions on both databases."""
+
+    lock_timeout: str = "5s"
+    connect_timeout: int = Field(default=10, ge=1)
+    """Seconds."""
+
+
+class Config(_Model):
+    """This deployment.
+
+    Secrets are never in federation.toml: a password there is refused. ``root`` is the folder that holds
+    federation.toml and alembic.ini.
+    """
+
+    root: Path
+    site_id: UUID | None = None
+    local_url: SecretStr | None = None
+    cloud_url: SecretStr | None = None
+    local_admin_url: SecretStr | None = None
+    cloud_admin_url: SecretStr | None = None
+    link: LinkConfig = LinkConfig()
+    roles: RolesConfig = RolesConfig()
+    tables: TablesConfig = TablesConfig()
+    database: DatabaseConfig = DatabaseConfig()
+
+    @classmethod
+    def load(cls, path: Path | None = None, environ: Mapping[str, str] = os.environ) -> Config:
+        """Read ``path`` (default: federation.toml here; a missing default is an empty one) and ``environ``.
+
+        Raises PreconditionMissing, naming the key or variable, when one is malformed.
+        """
+        file = path or Path("federation.toml")
+        values = _read_toml(file, required=path is not None)
+        _refuse_secrets(values, file)
+        for variable, keys in _VARIABLES.items():
+            value = _variable(environ, variable)
+            if value is not None:
+                section = values
+                for key in keys[:-1]:
+                    section = section.setdefault(key, {})
+                section[keys[-1]] = value
+        try:
+            return cls.model_validate({**values, "root": file.resolve().parent})
+        except pydantic.ValidationError as error:
+            raise PreconditionMissing(
+                _describe(error, file), hint=f"correct it in {file} or in the environment"
+            ) from None
+
+    def url(self, side: Side, *, admin: bool = False) -> URL:
+        """The database of ``side`` as a psycopg URL: its owner's, or with ``admin`` the administrator's.
+
+        Raises PreconditionMissing when the variable is not set or is no URL.
+        """
+        name = f"{side}_admin_url" if admin else f"{side}_url"
+        variable, value = f"FEDERATION_{name.upper()}", getattr(self, name)
+        if value is None:
+            raise PreconditionMissing(
+                f"{variable} is not set",
+                side=side,
+                hint=f"export {variable}=postgresql://ROLE:PASSWORD@HOST:PORT/DATABASE",
+            )
+        try:
+            url = make_url(value.get_secret_value())
+        except (ArgumentError, ValueError):
+            url = None
+        if url is None or url.get_backend_name() not in {"postgresql", "postgres"} or not url.database:
+            raise PreconditionMissing(
+                f"{variable} is not a PostgreSQL URL",
+                side=side,
+                hint="it reads postgresql://ROLE:PASSWORD@HOST:PORT/DATABASE",
+            ) from None
+        return url.set(drivername="postgresql+psycopg")
+
+    def site(self) -> UUID:
+        """This hospital's id. Raises PreconditionMissing when it is not set."""
+        if self.site_id is None:
+            raise PreconditionMissing(
+                "FEDERATION_SITE_ID is not set", hint="export FEDERATION_SITE_ID=<the hospital's uuid>"
+            )
+        return self.site_id
+
+    def link_address(self) -> LinkAddress:
+        """Where the cloud finds the hospital: FEDERATION_LINK_*, else the local URL's.
+
+        Raises PreconditionMissing when the local URL only holds a loopback or socket host: the cloud would connect
+        to itself. FEDERATION_LINK_HOST may say so all the same, when both run on one machine.
+        """
+        local = self.url("local") if self.link.host is None or self.link.dbname is None else None
+        host = self.link.host
+        if host is None:
+            host = local.host if local is not None else None
+            if host is None or is_loopback(host):
+                raise PreconditionMissing(
+                    f"the local URL's host {host or '(a socket)'} means something else to the cloud's server",
+                    side="cloud",
+                    hint="set FEDERATION_LINK_HOST to the address under which the cloud reaches the hospital",
+                )
+        port = self.link.port or (local.port if local is not None and self.link.host is None else None) or 5432
+        dbname = self.link.dbname or (local.database if local is not None else None)
+        if dbname is None:
+            raise PreconditionMissing(
+                "FEDERATION_LINK_DBNAME is not set", side="cloud", hint="name the hospital's database"
+            )
+        sslmode = self.link.sslmode or ("prefer" if is_loopback(host) else "require")
+        return LinkAddress(host, port, dbname, sslmode)
+
+    def server_options(self) -> dict[str, str]:
+        """The foreign server's options that are this deployment's: address and what bounds a dead or silent hospital.
+
+        A cloud session's own ``lock_timeout`` does not reach the hospital, ``options`` does; times are in seconds,
+        ``tcp_user_timeout`` in milliseconds (https://www.postgresql.org/docs/current/libpq-connect.html).
+        """
+        link = self.link
+        return {
+            **self.link_address().options(),
+            "connect_timeout": str(link.connect_timeout),
+            "keepalives_idle": "10",
+            "keepalives_interval": "5",
+            "keepalives_count": "3",
+            "tcp_user_timeout": "30000",
+            "options": f"-c lock_timeout={link.lock_timeout} -c statement_timeout={link.statement_timeout}",
+        }
+
+    def link_login(self, role: Literal["link", "service"]) -> tuple[str, str]:
+        """User and password of a link role. Raises PreconditionMissing when the password is not set."""
+        user, password, variable = (
+            (self.link.user, self.link.password, "FEDERATION_LINK_PASSWORD")
+            if role == "link"
+            else (self.link.service_user, self.link.service_password, "FEDERATION_SERVICE_PASSWORD")
+        )
+        if password is None or not password.get_secret_value():
+            raise PreconditionMissing(
+                f"{variable} is not set",
+                hint=f"set {variable} or {variable}_FILE to the password of role {user} at the hospital",
+            )
+        return user, password.get_secret_value()
+
+
+@dataclass(frozen=True)
+class LinkAddress:
+    """The address options of the foreign server."""
+
+    host: str
+    port: int
+    dbname: str
+    sslmode: SSLMode
+
+    def options(self) -> dict[str, str]:
+        """As libpq names them; without a CA, channel binding makes the server prove that it knows the verifier."""
+        options = {"host": self.host, "port": str(self.port), "dbname": self.dbname, "sslmode": self.sslmode}
+        if self.sslmode == "require":
+            options["channel_binding"] = "require"
+        if self.sslmode == "verify-full":
+            options["sslrootcert"] = "system"
+        return options
+
+
+_VARIABLES: dict[str, tuple[str, ...]] = {
+    "FEDERATION_SITE_ID": ("site_id",),
+    "FEDERATION_LOCAL_URL": ("local_url",),
+    "FEDERATION_CLOUD_URL": ("cloud_url",),
+    "FEDERATION_LOCAL_ADMIN_URL": ("local_admin_url",),
+    "FEDERATION_CLOUD_ADMIN_URL": ("cloud_admin_url",),
+    "FEDERATION_LINK_HOST": ("link", "host"),
+    "FEDERATION_LINK_PORT": ("link", "port"),
+    "FEDERATION_LINK_DBNAME": ("link", "dbname"),
+    "FEDERATION_LINK_SSLMODE": ("link", "sslmode"),
+    "FEDERATION_LINK_USER": ("link", "user"),
+    "FEDERATION_LINK_PASSWORD": ("link", "password"),
+    "FEDERATION_SERVICE_USER": ("link", "service_user"),
+    "FEDERATION_SERVICE_PASSWORD": ("link", "service_password"),
+}
+
+_SECRETS = {name for name in _VARIABLES if name.endswith(("_URL", "_PASSWORD"))}
+
+
+def is_loopback(host: str) -> bool:
+    """Whether ``host`` names the machine that asks: a loopback address, ``localhost`` or a socket's folder."""
+    if host.startswith(("/", "@")) or host.lower() in {"localhost", "localhost.localdomain", "ip6-localhost"}:
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def _variable(environ: Mapping[str, str], name: str) -> str | None:
+    value, file = environ.get(name), environ.get(f"{name}_FILE") if name in _SECRETS else None
+    if file and value:
+        raise PreconditionMissing(f"{name} and {name}_FILE are both set", hint="unset one of them")
+    if not file:
+        return value or None
+    try:
+        return Path(file).read_text(encoding="utf-8").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise PreconditionMissing(
+            f"{name}_FILE names {file}, which cannot be read", hint="check path and permissions"
+        ) from error
+
+
+def _read_toml(file: Path, *, required: bool) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        if not required:
+            return {}
+        raise PreconditionMissing(f"there is no {file}", hint="name an existing file with --config") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise PreconditionMissing(f"{file} cannot be read", hint="check its permissions") from error
+    except tomllib.TOMLDecodeError as error:
+        raise PreconditionMissing(f"{file} is not TOML: {error}", hint="correct it") from error
+
+
+def _refuse_secrets(values: Mapping[str, object], file: Path) -> None:
+    for variable in sorted(_SECRETS):
+        keys = _VARIABLES[variable]
+        section: object = values
+        for key in keys:
+            section = section.get(key) if isinstance(section, Mapping) else None
+        if section is not None:
+            raise PreconditionMissing(
+                f"{file} holds {'.'.join(keys)}, and secrets do not belong in a file that is committed",
+                hint=f"remove it there and set {variable} or {variable}_FILE",
+            )
+
+
+def _describe(error: pydantic.ValidationError, file: Path) -> str:
+    """The first complaint, without the value: it may be a secret."""
+    first = error.errors(include_input=False, include_url=False)[0]
+    place = tuple(str(part) for part in first["loc"])
+    variable = next((name for name, keys in _VARIABLES.items() if keys == place), None)
+    return f"setting {'.'.join(place)}{f' ({variable})' if variable else ''} in {file} is wrong: {first['msg']}"

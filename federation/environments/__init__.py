@@ -1,0 +1,24 @@
+"""The two Alembic environments, ``local`` and ``cloud``: each an env.py of a few lines over one runtime."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from alembic.config import Config as AlembicConfig
+
+from federation.config import Config
+from federation.errors import PreconditionMissing, Side
+
+
+def alembic_config(config: Config, side: Side, **attributes: Any) -> AlembicConfig:
+    """Alembic's configuration of ``side``: its section of the alembic.ini beside federation.toml.
+
+    ``attributes`` reach the runtime (``connection``: the session to run on).
+    """
+    ini = config.root / "alembic.ini"
+    if not ini.exists():
+        raise PreconditionMissing(
+            f"there is no {ini}",
+            hint="run the command in the folder of alembic.ini, or name its federation.toml with --config",
+        )
+    return AlembicConfig(ini, ini_section=side, attributes={"federation": config, **attributes})

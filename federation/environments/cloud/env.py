@@ -1,0 +1,5 @@
+"""The cloud environment of Alembic."""
+
+from federation.environments.runtime import run
+
+run("cloud")

@@ -1,0 +1,5 @@
+"""The local environment of Alembic."""
+
+from federation.environments.runtime import run
+
+run("local")

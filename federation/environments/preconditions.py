@@ -1,0 +1,74 @@
+"""What must be there before the first statement of a chain: roles, memberships, privileges, the extension.
+
+Everything missing is named at once, with the command by which an administrator makes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from federation.config import Config
+from federation.errors import PreconditionMissing, Side
+
+
+def require(connection: Connection, config: Config, side: Side) -> None:
+    """Raise PreconditionMissing unless the owner can run the chain of ``side``. Reads only."""
+    missing = list(_missing(connection, config, side))
+    connection.rollback()
+    if missing:
+        raise PreconditionMissing(
+            f"{'; '.join(missing)}", side=side, hint=f"an administrator runs `federation bootstrap {side}`"
+        )
+
+
+def _missing(connection: Connection, config: Config, side: Side) -> Iterator[str]:
+    if not connection.scalar(sa.text("SELECT has_database_privilege(current_database(), 'CREATE')")):
+        yield "the owner may not create schemas in this database"
+    if not connection.scalar(
+        sa.text("SELECT coalesce(has_schema_privilege(to_regnamespace(:schema), 'USAGE, CREATE'), false)"),
+        {"schema": config.tables.schema_},
+    ):
+        yield f"the owner may not create in schema {config.tables.schema_}"
+    if side == "local":
+        config.site()
+        needed = [config.link.user, config.link.service_user]
+    else:
+        config.site()
+        config.link_address()
+        for login in ("link", "service"):
+            config.link_login(login)
+        roles = config.roles
+        needed = [roles.sender, *roles.callers, *roles.bypass]
+    found = set(
+        connection.scalars(sa.text("SELECT rolname FROM pg_roles WHERE rolname = ANY (:names)"), {"names": needed})
+    )
+    for name in needed:
+        if name not in found:
+            yield f"role {name} does not exist"
+    yield from _missing_locally(connection, needed) if side == "local" else _missing_in_cloud(connection, config, found)
+
+
+def _missing_locally(connection: Connection, link_roles: list[str]) -> Iterator[str]:
+    statement = sa.text("SELECT rolname FROM pg_roles WHERE rolname = ANY (:names) AND (rolsuper OR rolbypassrls)")
+    for name in connection.scalars(statement, {"names": link_roles}):
+        yield f"link role {name} bypasses row-level security"
+
+
+def _missing_in_cloud(connection: Connection, config: Config, found: set[str]) -> Iterator[str]:
+    wrapper = connection.scalar(
+        sa.text(
+            "SELECT has_foreign_data_wrapper_privilege(fdwname, 'USAGE') "
+            "FROM pg_foreign_data_wrapper WHERE fdwname = 'postgres_fdw'"
+        )
+    )
+    if wrapper is None:
+        yield "extension postgres_fdw is not installed"
+    elif not wrapper:
+        yield "the owner has no USAGE on foreign data wrapper postgres_fdw"
+    sender = config.roles.sender
+    # MEMBER rather than SET: before PostgreSQL 16 membership is all there is.
+    if sender in found and not connection.scalar(sa.text("SELECT pg_has_role(:role, 'MEMBER')"), {"role": sender}):
+        yield f"the owner is not a member of {sender}"

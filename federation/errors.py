@@ -1,0 +1,182 @@
+"""What can go wrong, and the exit code each kind of it has.
+
+    FederationError                 1  unexpected
+    ├── PendingChanges              3  changes pending, or drift found
+    ├── ReleasesDiffer              4  the databases are not at the same release
+    ├── LockHeld                    5  a lock is held, or a lock timeout passed
+    ├── Unreachable                 6  a database cannot be reached
+    ├── VerificationFailed          7  what arrived is not what was declared
+    ├── Refused                     8  it would break the other side, cannot be undone, or something is in the way
+    └── PreconditionMissing         9  a setting, role, privilege, extension or server version
+
+Each carries what a caller needs, so that nobody parses the text: ``side``, ``release``, ``statement`` and ``hint``
+(what to do, usually a command). ``str(error)`` is the sentence that people read, hint included. The cause is
+chained; no error's text holds a secret or a patient's value: a statement is kept without its parameters and a
+server's DETAIL is left out, because "Failing row contains (…)" is somebody's record.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import ClassVar, Literal, TypeAlias
+
+import psycopg
+import sqlalchemy.exc
+
+Side: TypeAlias = Literal["local", "cloud"]
+"""``local`` is the hospital's PostgreSQL, ``cloud`` the app's."""
+
+
+class FederationError(Exception):
+    """The base of all errors of this package.
+
+    ``message`` is one sentence that names the object; ``side`` the database it is about, if it is about one;
+    ``release`` the revision id being applied; ``statement`` the SQL that failed, without parameters; ``hint``
+    what to do.
+    """
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        side: Side | None = None,
+        release: str | None = None,
+        statement: str | None = None,
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message, self.side, self.release = message, side, release
+        self.statement, self.hint = statement, hint
+
+    def __str__(self) -> str:
+        where = "".join(f"{word}: " for word in (self.side, self.release) if word)
+        return f"{where}{self.message}" + (f" — {self.hint}" if self.hint else "")
+
+    def to_dict(self) -> dict[str, object]:
+        """As JSON has it: ``error`` (class name), ``exit_code``, ``message``, ``side``, ``release``, ``hint``."""
+        return {
+            "error": type(self).__name__,
+            "exit_code": self.exit_code,
+            "message": self.message,
+            "side": self.side,
+            "release": self.release,
+            "hint": self.hint,
+        }
+
+
+class PendingChanges(FederationError):
+    """Changes are pending or drift was found."""
+
+    exit_code = 3
+
+
+class ReleasesDiffer(FederationError):
+    """The two databases are not at the same release."""
+
+    exit_code = 4
+
+
+class LockHeld(FederationError):
+    """Another run holds the lock, or a statement waited longer than ``lock_timeout``."""
+
+    exit_code = 5
+
+
+class Unreachable(FederationError):
+    """A database cannot be reached, or the connection to it was lost."""
+
+    exit_code = 6
+
+
+class VerificationFailed(FederationError):
+    """What the database holds is not what the release declares."""
+
+    exit_code = 7
+
+
+class Refused(FederationError):
+    """A guard said no: nothing was changed."""
+
+    exit_code = 8
+
+
+class PreconditionMissing(FederationError):
+    """A setting, role, privilege, extension or server version is missing."""
+
+    exit_code = 9
+
+
+OWN_SQLSTATES: dict[str, type[FederationError]] = {
+    "ZF007": VerificationFailed,
+    "ZF008": Refused,
+    "ZF009": PreconditionMissing,
+}
+"""SQLSTATEs that this toolkit's own SQL raises, offline SQL included; the SQL standard leaves classes from I on free.
+
+https://www.postgresql.org/docs/current/errcodes-appendix.html
+"""
+
+
+def from_database(error: BaseException, *, side: Side, release: str | None = None) -> FederationError:
+    """The error of ours for one of SQLAlchemy's or psycopg's: class by SQLSTATE, text without values.
+
+    Only the server's primary message is kept: DETAIL quotes rows and keys, CONTEXT quotes statements.
+    """
+    original = error.orig if isinstance(error, sqlalchemy.exc.DBAPIError) else error
+    statement = error.statement if isinstance(error, sqlalchemy.exc.DBAPIError) else None
+    state = getattr(original, "sqlstate", None) or ""
+    diagnostic = original.diag if isinstance(original, psycopg.Error) else None
+    message = (diagnostic.message_primary if diagnostic else None) or str(original).split("\n", 1)[0]
+    server_hint = diagnostic.message_hint if diagnostic else None
+
+    def made(kind: type[FederationError], text: str, hint: str | None) -> FederationError:
+        return kind(text, side=side, release=release, statement=statement, hint=hint)
+
+    if state in OWN_SQLSTATES:
+        return made(OWN_SQLSTATES[state], message, server_hint)
+    if state in {"55P03", "55006"}:
+        return made(LockHeld, f"a lock could not be had in time ({message})", "try again when it is released")
+    if state in {"28P01", "28000"}:
+        url = f"FEDERATION_{side.upper()}_URL"
+        return made(
+            Unreachable, f"the server refuses the login ({message})", f"check the role and the password in {url}"
+        )
+    if state == "3D000":
+        return made(
+            PreconditionMissing,
+            f"the database does not exist ({message})",
+            f"an administrator runs `federation bootstrap {side}`",
+        )
+    if state == "42501":
+        return made(
+            PreconditionMissing,
+            f"a privilege is missing ({message})",
+            f"an administrator runs `federation bootstrap {side}`",
+        )
+    if state in {"42P07", "42710", "42P06", "42723"}:
+        return made(
+            Refused,
+            f"something of that name is in the way ({message})",
+            "move it away (ALTER … RENAME TO …, or SET SCHEMA), then run the command again",
+        )
+    if state.startswith("HV"):
+        return made(
+            Unreachable,
+            f"the cloud does not reach the hospital ({message})",
+            "check FEDERATION_LINK_HOST, _PORT, _DBNAME and the passwords, then run `federation link apply`",
+        )
+    lost = isinstance(original, psycopg.OperationalError) and (not state or state.startswith(("08", "57P")))
+    if lost:
+        return made(
+            Unreachable,
+            f"the database cannot be reached ({_first_reason(message)})",
+            f"check FEDERATION_{side.upper()}_URL and that the server runs",
+        )
+    return made(FederationError, f"the database refused a statement ({message})", server_hint)
+
+
+def _first_reason(message: str) -> str:
+    """libpq repeats the same reason for each address it tried; the first says enough."""
+    return re.split(r"\n|Multiple connection attempts", message, maxsplit=1)[0].strip().rstrip(":")

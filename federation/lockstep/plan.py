@@ -1,0 +1,79 @@
+"""Which steps bring both databases to a release. Pure: it reads neither files nor databases."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from federation.errors import Refused, ReleasesDiffer, Side
+from federation.lockstep.release import Releases
+
+
+class Direction(StrEnum):
+    """Which way a step goes."""
+
+    UP = "upgrade"
+    DOWN = "downgrade"
+
+
+@dataclass(frozen=True)
+class Step:
+    """One side's half of a release, up or down."""
+
+    release: str
+    side: Side
+    direction: Direction
+    to: str | None
+    """The side's release after the step; None is base."""
+
+    def __str__(self) -> str:
+        arrow = "↑" if self.direction is Direction.UP else "↓"
+        return f"{arrow} {self.release} {self.side}"
+
+
+def steps_up(releases: Releases, local: int, cloud: int, target: int) -> list[Step]:
+    """From the two positions up to ``target``: release by release, local first, what is done already left out.
+
+    Raises ReleasesDiffer when a side is beyond ``target``, Refused when both are.
+    """
+    if min(local, cloud) > target:
+        raise Refused(
+            f"the databases are at {releases.at(min(local, cloud))}, beyond {releases.at(target) or 'base'}",
+            hint=f"federation downgrade {releases.at(target) or 'base'}",
+        )
+    if max(local, cloud) > target:
+        side: Side = "local" if local > target else "cloud"
+        raise ReleasesDiffer(
+            f"the database is at {releases.at(max(local, cloud))}, beyond {releases.at(target) or 'base'}",
+            side=side,
+            hint=f"federation upgrade {releases.at(max(local, cloud))}, or federation downgrade "
+            f"{releases.at(target) or 'base'}",
+        )
+    positions: dict[Side, int] = {"local": local, "cloud": cloud}
+    return [
+        Step(releases.ids[n - 1], side, Direction.UP, releases.at(n))
+        for n in range(1, target + 1)
+        for side in ("local", "cloud")
+        if positions[side] < n
+    ]
+
+
+def steps_down(releases: Releases, local: int, cloud: int, target: int) -> list[Step]:
+    """From the two positions down to ``target``: release by release, cloud first.
+
+    Raises Refused when a side is below ``target``.
+    """
+    if min(local, cloud) < target:
+        side: Side = "local" if local < target else "cloud"
+        raise Refused(
+            f"the database is at {releases.at(min(local, cloud)) or 'base'}, below {releases.at(target)}",
+            side=side,
+            hint=f"federation upgrade {releases.at(target)}",
+        )
+    positions: dict[Side, int] = {"local": local, "cloud": cloud}
+    return [
+        Step(releases.ids[n - 1], side, Direction.DOWN, releases.at(n - 1))
+        for n in range(max(local, cloud), target, -1)
+        for side in ("cloud", "local")
+        if positions[side] >= n
+    ]

@@ -1,0 +1,70 @@
+"""What can be known before the first statement."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from federation.config import Config
+from federation.environments import preconditions
+from federation.errors import Refused, Side
+from federation.lockstep.plan import Direction, Step
+from federation.lockstep.release import Releases
+
+# A relation of an exported name is ours when it is a view that reads the foreign table of the same name.
+_IN_THE_WAY = sa.text(
+    """
+    SELECT c.relname,
+        CASE c.relkind WHEN 'v' THEN 'view' WHEN 'm' THEN 'materialized view' WHEN 'f' THEN 'foreign table'
+                       WHEN 'S' THEN 'sequence' WHEN 'c' THEN 'type' WHEN 'i' THEN 'index' ELSE 'table' END AS kind
+    FROM pg_catalog.pg_class AS c
+    WHERE c.relnamespace = to_regnamespace(:schema) AND c.relname = ANY (:names)
+        AND NOT EXISTS (
+            SELECT FROM pg_catalog.pg_rewrite AS r
+            JOIN pg_catalog.pg_depend AS d ON d.classid = 'pg_catalog.pg_rewrite'::regclass AND d.objid = r.oid
+            JOIN pg_catalog.pg_foreign_table AS f ON f.ftrelid = d.refobjid
+            JOIN pg_catalog.pg_class AS t ON t.oid = f.ftrelid AND t.relname = c.relname
+            WHERE r.ev_class = c.oid AND d.refclassid = 'pg_catalog.pg_class'::regclass)
+    ORDER BY 1
+    """
+)
+
+
+def check(
+    config: Config, releases: Releases, steps: list[Step], sessions: dict[Side, Connection], *, at_base: bool
+) -> None:
+    """Raise what would stop one of ``steps`` half-way. Reads only.
+
+    PreconditionMissing for a role, privilege, extension or setting, Refused for a step without a downgrade, or a
+    table of an exported name that is not the toolkit's.
+    """
+    if any(step.direction is Direction.UP for step in steps):
+        for side, session in sessions.items():
+            preconditions.require(session, config, side)
+        refuse_tables_in_the_way(config, "cloud", sessions["cloud"])
+        if at_base:
+            refuse_tables_in_the_way(config, "local", sessions["local"])
+    for step in steps:
+        module = releases.script(step.side, step.release).module
+        if step.direction is Direction.DOWN and not hasattr(module, "downgrade"):
+            raise Refused(
+                "the step cannot be undone: its file has no downgrade()",
+                side=step.side,
+                release=step.release,
+                hint="nothing was changed; restore a backup if you must go back",
+            )
+
+
+def refuse_tables_in_the_way(config: Config, side: Side, connection: Connection) -> None:
+    """Raise Refused when something of an exported table's name stands where the toolkit will make its own."""
+    tables = config.tables
+    found = connection.execute(_IN_THE_WAY, {"schema": tables.schema_, "names": list(tables.exported)}).all()
+    connection.rollback()
+    if found:
+        names = ", ".join(f"{kind} {tables.schema_}.{name}" for name, kind in found)
+        raise Refused(
+            f"in the way: {names}",
+            side=side,
+            hint="move its rows to the hospital, then rename or drop it "
+            f"(ALTER TABLE {tables.schema_}.{found[0].relname} SET SCHEMA …); nothing was changed",
+        )

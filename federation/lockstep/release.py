@@ -1,0 +1,77 @@
+"""Releases: revision ids that exist in both chains, in one order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from alembic.script import Script, ScriptDirectory
+from alembic.util import CommandError
+
+from federation.config import Config
+from federation.environments import alembic_config
+from federation.errors import Refused, Side
+
+
+@dataclass(frozen=True)
+class Releases:
+    """The releases of both chains, oldest first. Position 0 is base, position n the n-th release."""
+
+    local: tuple[Script, ...]
+    cloud: tuple[Script, ...]
+
+    @classmethod
+    def load(cls, config: Config) -> Releases:
+        """Read both chains.
+
+        Raises Refused when one has branches, or when they do not hold the same ids in the same order.
+        """
+        local, cloud = _chain(config, "local"), _chain(config, "cloud")
+        ids = [[script.revision for script in chain] for chain in (local, cloud)]
+        if ids[0] != ids[1]:
+            odd = sorted(set(ids[0]) ^ set(ids[1])) or [one for one, other in zip(*ids, strict=True) if one != other]
+            raise Refused(
+                f"the chains do not pair up at {', '.join(odd)}",
+                hint="a release has a file of the same id in both; where a side has nothing to do, it is empty",
+            )
+        return cls(local, cloud)
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Their ids, oldest first."""
+        return tuple(script.revision for script in self.local)
+
+    def script(self, side: Side, release: str) -> Script:
+        """The revision of ``release`` on ``side``."""
+        return (self.local if side == "local" else self.cloud)[self.ids.index(release)]
+
+    def position(self, release: str | None, side: Side | None = None) -> int:
+        """Where ``release`` stands; None and ``base`` are 0, ``head`` the last.
+
+        Raises Refused when no such release exists: as a database's own release, the files are older than the database.
+        """
+        if release in {None, "base"}:
+            return 0
+        if release == "head":
+            return len(self.ids)
+        if release in self.ids:
+            return self.ids.index(str(release)) + 1
+        known = f"the releases are {', '.join(self.ids) or 'none'}"
+        if side is not None:
+            raise Refused(f"the database is at {release}, of which there is no file ({known})", side=side)
+        raise Refused(f"there is no release {release}", hint=known)
+
+    def at(self, position: int) -> str | None:
+        """The release at ``position``; None is base."""
+        return self.ids[position - 1] if position else None
+
+
+def _chain(config: Config, side: Side) -> tuple[Script, ...]:
+    try:
+        directory = ScriptDirectory.from_config(alembic_config(config, side))
+        scripts = tuple(directory.walk_revisions())[::-1]
+        heads, bases = directory.get_heads(), directory.get_bases()
+    except CommandError as error:
+        raise Refused(f"the chain cannot be read ({error})", side=side) from error
+    if len(heads) > 1 or len(bases) > 1 or any(script.is_merge_point for script in scripts):
+        raise Refused(f"the chain has branches ({', '.join(heads)})", side=side, hint="a federation's chains are lines")
+    return scripts

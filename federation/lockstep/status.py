@@ -1,0 +1,86 @@
+"""Where both databases are, and what to type next. Reads only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from federation.config import Config
+from federation.databases import connect
+from federation.errors import FederationError, Side
+from federation.guard import current_release
+from federation.lockstep.release import Releases
+
+
+class State(Enum):
+    """How the two databases stand to each other."""
+
+    WHOLE = "at the same release"
+    LOCAL_AHEAD = "local is ahead"
+    CLOUD_AHEAD = "cloud is ahead"
+    UNKNOWN = "a database did not answer"
+
+    def __repr__(self) -> str:
+        return f"<State {self.name}: {self.value}>"
+
+
+@dataclass(frozen=True)
+class Status:
+    """Both releases (None is base), the newest there is, and what is wrong on a side that did not answer."""
+
+    releases: Releases
+    local: str | None
+    cloud: str | None
+    errors: tuple[FederationError, ...] = ()
+
+    @property
+    def head(self) -> str | None:
+        """The newest release."""
+        return self.releases.at(len(self.releases.ids))
+
+    @property
+    def state(self) -> State:
+        """How the two stand to each other."""
+        if self.errors:
+            return State.UNKNOWN
+        local, cloud = self.releases.position(self.local, "local"), self.releases.position(self.cloud, "cloud")
+        return State.WHOLE if local == cloud else State.LOCAL_AHEAD if local > cloud else State.CLOUD_AHEAD
+
+    @property
+    def next_command(self) -> str | None:
+        """What to type next; None when there is nothing to do."""
+        match self.state:
+            case State.UNKNOWN:
+                return None
+            case State.LOCAL_AHEAD:
+                return f"federation upgrade {self.local}"
+            case State.CLOUD_AHEAD:
+                return f"federation downgrade {self.local or 'base'}"
+            case State.WHOLE:
+                return None if self.local == self.head else "federation upgrade"
+
+    def to_dict(self) -> dict[str, object]:
+        """As JSON has it."""
+        return {
+            "local": self.local or "base",
+            "cloud": self.cloud or "base",
+            "head": self.head or "base",
+            "state": self.state.name.lower(),
+            "next": self.next_command,
+            "errors": [error.to_dict() for error in self.errors],
+        }
+
+
+def read_status(config: Config) -> Status:
+    """Ask both databases. One that does not answer is an entry in ``errors``, so that the other is still seen."""
+    found: dict[Side, str | None] = {"local": None, "cloud": None}
+    errors = []
+    releases = Releases.load(config)
+    for side in found:
+        try:
+            with connect(config, side) as connection:
+                found[side] = current_release(connection)
+                releases.position(found[side], side)
+        except FederationError as error:
+            errors.append(error)
+    return Status(releases, found["local"], found["cloud"], tuple(errors))

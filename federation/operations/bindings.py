@@ -1,0 +1,241 @@
+"""The binding and what goes with it, as Alembic operations: its two halves, its trigger, the check of the site.
+
+The site's id and the link roles' names are the deployment's; the version of the binding is the migration's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from alembic.autogenerate import renderers
+from alembic.operations import MigrateOperation, Operations
+from psycopg import sql
+
+from federation.binding import statements
+from federation.operations.deployment import LINK, SERVICE, Role, deployment, role, roles
+from federation.operations.statements import execute
+
+NOBODY = UUID(int=0)
+"""The account that stands for every caller whom the hospital does not list."""
+
+
+@Operations.register_operation("create_local_binding")
+@dataclass(eq=False)
+class CreateLocalBindingOp(MigrateOperation):
+    """The hospital's half: accounts, what binds one, ``auth.uid()``, ``auth.jwt()`` and ``auth.role()``."""
+
+    version: str
+
+    @classmethod
+    def create_local_binding(cls, operations: Operations, version: str) -> None:
+        """``op.create_local_binding("v1")``; the site's own account is listed from the start."""
+        operations.invoke(cls(version))
+
+    def reverse(self) -> DropLocalBindingOp:
+        return DropLocalBindingOp(self.version)
+
+    def to_diff_tuple(self) -> tuple[Any, ...]:
+        return ("add_local_binding", self.version)
+
+
+@Operations.register_operation("drop_local_binding")
+@dataclass(eq=False)
+class DropLocalBindingOp(MigrateOperation):
+    """Take the hospital's half away, its list of accounts included."""
+
+    version: str
+
+    @classmethod
+    def drop_local_binding(cls, operations: Operations, version: str) -> None:
+        """``op.drop_local_binding("v1")``."""
+        operations.invoke(cls(version))
+
+    def reverse(self) -> CreateLocalBindingOp:
+        return CreateLocalBindingOp(self.version)
+
+    def to_diff_tuple(self) -> tuple[Any, ...]:
+        return ("remove_local_binding", self.version)
+
+
+@Operations.register_operation("create_cloud_binding")
+@dataclass(eq=False)
+class CreateCloudBindingOp(MigrateOperation):
+    """The cloud's half: ``federation.bind_claims()`` for ``callers`` and the private parts behind it."""
+
+    version: str
+    server: str
+    callers: tuple[Role, ...]
+
+    @classmethod
+    def create_cloud_binding(
+        cls, operations: Operations, version: str, *, server: str, callers: tuple[Role, ...]
+    ) -> None:
+        """``op.create_cloud_binding("v1", server="hospital", callers=("authenticated", "service_role"))``."""
+        operations.invoke(cls(version, server, callers))
+
+    def reverse(self) -> DropCloudBindingOp:
+        return DropCloudBindingOp(self.version, self.server, self.callers)
+
+    def to_diff_tuple(self) -> tuple[Any, ...]:
+        return ("add_cloud_binding", self.version, self.server, self.callers)
+
+
+@Operations.register_operation("drop_cloud_binding")
+@dataclass(eq=False)
+class DropCloudBindingOp(MigrateOperation):
+    """Take the cloud's half away."""
+
+    version: str
+    server: str
+    callers: tuple[Role, ...]
+
+    @classmethod
+    def drop_cloud_binding(
+        cls, operations: Operations, version: str, *, server: str, callers: tuple[Role, ...]
+    ) -> None:
+        """``op.drop_cloud_binding("v1", server="hospital", callers=("authenticated", "service_role"))``."""
+        operations.invoke(cls(version, server, callers))
+
+    def reverse(self) -> CreateCloudBindingOp:
+        return CreateCloudBindingOp(self.version, self.server, self.callers)
+
+    def to_diff_tuple(self) -> tuple[Any, ...]:
+        return ("remove_cloud_binding", self.version, self.server, self.callers)
+
+
+@Operations.register_operation("bind_before_write")
+@dataclass(eq=False)
+class BindBeforeWriteOp(MigrateOperation):
+    """Name the caller to the hospital before each statement that writes to a foreign table."""
+
+    table: str
+    schema: str
+
+    @classmethod
+    def bind_before_write(cls, operations: Operations, table: str, *, schema: str) -> None:
+        """``op.bind_before_write("hospital_patients", schema="federation_link")``; goes with the foreign table."""
+        operations.invoke(cls(table, schema))
+
+    def to_diff_tuple(self) -> tuple[Any, ...]:
+        return ("bind_before_write", self.schema, self.table)
+
+
+@Operations.register_operation("create_site_check")
+@dataclass(eq=False)
+class CreateSiteCheckOp(MigrateOperation):
+    """Make "this server holds only this site's rows" a fact of the schema."""
+
+    table: str
+    column: str
+    schema: str = "public"
+
+    @classmethod
+    def create_site_check(cls, operations: Operations, table: str, column: str, *, schema: str = "public") -> None:
+        """Add ``CHECK (column = <this site>)`` as ``<table>_site_check``.
+
+        op.create_site_check("hospital_patients", "hospital_id")
+        """
+        operations.invoke(cls(table, column, schema))
+
+    def to_diff_tuple(self) -> tuple[Any, ...]:
+        return ("add_site_check", self.schema, self.table, self.column)
+
+
+@Operations.implementation_for(CreateLocalBindingOp)
+def _create_local(operations: Operations, op: CreateLocalBindingOp) -> None:
+    config = deployment(operations)
+    execute(
+        operations,
+        statements(
+            op.version,
+            "local",
+            site=sql.Literal(config.site()),
+            nobody=sql.Literal(NOBODY),
+            link=role(operations, LINK),
+            service=role(operations, SERVICE),
+            link_user=sql.Literal(LINK.name(config)),
+        ),
+    )
+
+
+@Operations.implementation_for(DropLocalBindingOp)
+def _drop_local(operations: Operations, op: DropLocalBindingOp) -> None:
+    execute(operations, statements(op.version, "local_drop", link=role(operations, LINK)))
+
+
+@Operations.implementation_for(CreateCloudBindingOp)
+def _create_cloud(operations: Operations, op: CreateCloudBindingOp) -> None:
+    config = deployment(operations)
+    execute(
+        operations,
+        statements(
+            op.version,
+            "cloud",
+            site=sql.Literal(config.site()),
+            nobody=sql.Literal(NOBODY),
+            sender=sql.Identifier(config.roles.sender),
+            server=sql.Identifier(op.server),
+            callers=roles(operations, op.callers),
+        ),
+    )
+
+
+@Operations.implementation_for(DropCloudBindingOp)
+def _drop_cloud(operations: Operations, op: DropCloudBindingOp) -> None:
+    execute(operations, statements(op.version, "cloud_drop", callers=roles(operations, op.callers)))
+
+
+@Operations.implementation_for(BindBeforeWriteOp)
+def _bind_before_write(operations: Operations, op: BindBeforeWriteOp) -> None:
+    execute(
+        operations,
+        sql.SQL(
+            "CREATE TRIGGER bind_before_write BEFORE INSERT OR UPDATE OR DELETE ON {} "
+            "FOR EACH STATEMENT EXECUTE FUNCTION federation.bind_before_write()"
+        ).format(sql.Identifier(op.schema, op.table)),
+    )
+
+
+@Operations.implementation_for(CreateSiteCheckOp)
+def _create_site_check(operations: Operations, op: CreateSiteCheckOp) -> None:
+    execute(
+        operations,
+        sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} CHECK ({} = {})").format(
+            sql.Identifier(op.schema, op.table),
+            sql.Identifier(f"{op.table}_site_check"),
+            sql.Identifier(op.column),
+            sql.Literal(deployment(operations).site()),
+        ),
+    )
+
+
+@renderers.dispatch_for(CreateLocalBindingOp)
+def _render_create_local(_context: object, op: CreateLocalBindingOp) -> str:
+    return f"op.create_local_binding({op.version!r})"
+
+
+@renderers.dispatch_for(DropLocalBindingOp)
+def _render_drop_local(_context: object, op: DropLocalBindingOp) -> str:
+    return f"op.drop_local_binding({op.version!r})"
+
+
+@renderers.dispatch_for(CreateCloudBindingOp)
+def _render_create_cloud(_context: object, op: CreateCloudBindingOp) -> str:
+    return f"op.create_cloud_binding({op.version!r}, server={op.server!r}, callers={op.callers!r})"
+
+
+@renderers.dispatch_for(DropCloudBindingOp)
+def _render_drop_cloud(_context: object, op: DropCloudBindingOp) -> str:
+    return f"op.drop_cloud_binding({op.version!r}, server={op.server!r}, callers={op.callers!r})"
+
+
+@renderers.dispatch_for(BindBeforeWriteOp)
+def _render_bind_before_write(_context: object, op: BindBeforeWriteOp) -> str:
+    return f"op.bind_before_write({op.table!r}, schema={op.schema!r})"
+
+
+@renderers.dispatch_for(CreateSiteCheckOp)
+def _render_create_site_check(_context: object, op: CreateSiteCheckOp) -> str:
+    return f"op.create_site_check({op.table!r}, {op.column!r}, schema={op.schema!r})"

@@ -1,0 +1,149 @@
+"""User mappings as Alembic operations: which link role a cloud role uses, the password by reference only.
+
+A statement is logged and so is a bind parameter; the data of COPY is not. So the password travels by COPY into a
+temporary table, and a DO block reads it from there. In ``--sql`` it is a psql variable, filled from the environment.
+
+https://www.postgresql.org/docs/current/sql-createusermapping.html
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import psycopg
+from alembic.autogenerate import renderers
+from alembic.operations import MigrateOperation, Operations
+from psycopg import sql
+from sqlalchemy.engine import Connection
+
+from federation.operations.deployment import LinkRole, deployment, role
+from federation.operations.statements import execute
+
+
+@Operations.register_operation("create_user_mapping")
+@dataclass(eq=False)
+class CreateUserMappingOp(MigrateOperation):
+    """Let a cloud role reach the hospital as a link role."""
+
+    cloud_role: str
+    server: str
+    link_role: LinkRole
+
+    @classmethod
+    def create_user_mapping(cls, operations: Operations, cloud_role: str, server: str, link_role: LinkRole) -> None:
+        """Map ``cloud_role`` (a name, ``"public"`` or ``"current_user"``) to LINK or SERVICE on ``server``.
+
+        op.create_user_mapping("public", "hospital", LINK)
+        """
+        operations.invoke(cls(cloud_role, server, link_role))
+
+    def reverse(self) -> DropUserMappingOp:
+        return DropUserMappingOp(self.cloud_role, self.server, self.link_role)
+
+    def to_diff_tuple(self) -> tuple[Any, ...]:
+        return ("add_user_mapping", self.cloud_role, self.server, repr(self.link_role))
+
+
+@Operations.register_operation("drop_user_mapping")
+@dataclass(eq=False)
+class DropUserMappingOp(MigrateOperation):
+    """Take a cloud role's way to the hospital away."""
+
+    cloud_role: str
+    server: str
+    link_role: LinkRole
+
+    @classmethod
+    def drop_user_mapping(cls, operations: Operations, cloud_role: str, server: str, link_role: LinkRole) -> None:
+        """Drop the mapping of ``cloud_role``; ``link_role`` is what reversing needs."""
+        operations.invoke(cls(cloud_role, server, link_role))
+
+    def reverse(self) -> CreateUserMappingOp:
+        return CreateUserMappingOp(self.cloud_role, self.server, self.link_role)
+
+    def to_diff_tuple(self) -> tuple[Any, ...]:
+        return ("remove_user_mapping", self.cloud_role, self.server, repr(self.link_role))
+
+
+@Operations.implementation_for(CreateUserMappingOp)
+def _create(operations: Operations, op: CreateUserMappingOp) -> None:
+    config, context = deployment(operations), operations.migration_context
+    cloud_role = role(operations, op.cloud_role)
+    if not context.as_sql:
+        user, password = config.link_login(op.link_role.login)
+        assert context.connection is not None  # noqa: S101  # online there is one
+        send_mapping(context.connection, "CREATE", cloud_role, op.server, user, password)
+        return
+    variable = f"FEDERATION_{op.link_role.login.upper()}_PASSWORD"
+    context.impl.static_output(f"\\getenv {variable} {variable}")
+    execute(
+        operations,
+        sql.SQL("CREATE USER MAPPING FOR {} SERVER {} OPTIONS (user {}, password :'{}')").format(
+            cloud_role,
+            sql.Identifier(op.server),
+            sql.Literal(op.link_role.name(config)),
+            sql.SQL(variable),
+        ),
+    )
+
+
+@Operations.implementation_for(DropUserMappingOp)
+def _drop(operations: Operations, op: DropUserMappingOp) -> None:
+    execute(
+        operations,
+        sql.SQL("DROP USER MAPPING FOR {} SERVER {}").format(
+            role(operations, op.cloud_role), sql.Identifier(op.server)
+        ),
+    )
+
+
+def send_mapping(
+    connection: Connection,
+    verb: Literal["CREATE", "ALTER"],
+    cloud_role: sql.Composable,
+    server: str,
+    user: str,
+    password: str,
+) -> None:
+    """Create or alter a mapping inside the current transaction, leaving no trace of ``password`` in any log.
+
+    The block catches what the inner statement raises, because an uncaught error would print that statement as its
+    CONTEXT; state and message are raised again.
+    """
+    option = sql.SQL("" if verb == "CREATE" else "SET ")
+    statement = sql.SQL(
+        "{verb} USER MAPPING FOR {role} SERVER {server} OPTIONS ({option}user {user}, {option}password "
+    )
+    head = statement.format(
+        verb=sql.SQL(verb), role=cloud_role, server=sql.Identifier(server), option=option, user=sql.Literal(user)
+    ).as_string(None)
+    driver: psycopg.Connection = connection.connection.driver_connection  # type: ignore[assignment]
+    with driver.cursor() as cursor:
+        cursor.execute("CREATE TEMPORARY TABLE federation_secret (password text NOT NULL) ON COMMIT DROP")
+        with cursor.copy("COPY pg_temp.federation_secret (password) FROM STDIN") as copy:
+            copy.write_row((password,))
+        cursor.execute(_USE_SECRET.format(head=sql.Literal(head)))
+        cursor.execute("DROP TABLE pg_temp.federation_secret")
+
+
+_USE_SECRET = sql.SQL(
+    """
+DO $$
+BEGIN
+    EXECUTE {head} || quote_literal((SELECT password FROM pg_temp.federation_secret)) || ')';
+EXCEPTION WHEN OTHERS THEN
+    RAISE EXCEPTION USING ERRCODE = SQLSTATE, MESSAGE = SQLERRM;
+END $$
+"""
+)
+
+
+@renderers.dispatch_for(CreateUserMappingOp)
+def _render_create(_context: object, op: CreateUserMappingOp) -> str:
+    return f"op.create_user_mapping({op.cloud_role!r}, {op.server!r}, {op.link_role!r})"
+
+
+@renderers.dispatch_for(DropUserMappingOp)
+def _render_drop(_context: object, op: DropUserMappingOp) -> str:
+    return f"op.drop_user_mapping({op.cloud_role!r}, {op.server!r}, {op.link_role!r})"
