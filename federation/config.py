@@ -73,6 +73,13 @@ class TablesConfig(_Model):
     """``module:attribute`` of the SQLAlchemy MetaData that declares the local tables."""
 
 
+class DemoConfig(_Model):
+    """What ``federation demo`` shows."""
+
+    module: str | None = None
+    """The module that holds its rows and queries, as `federation.demo.material` describes it."""
+
+
 class DatabaseConfig(_Model):
     """Limits for the toolkit's own sessions on both databases."""
 
@@ -98,6 +105,7 @@ class Config(_Model):
     roles: RolesConfig = RolesConfig()
     tables: TablesConfig = TablesConfig()
     database: DatabaseConfig = DatabaseConfig()
+    demo: DemoConfig = DemoConfig()
 
     @classmethod
     def load(cls, path: Path | None = None, environ: Mapping[str, str] = os.environ) -> Config:
@@ -161,24 +169,21 @@ class Config(_Model):
         Raises PreconditionMissing when the local URL only holds a loopback or socket host: the cloud would connect
         to itself. FEDERATION_LINK_HOST may say so all the same, when both run on one machine.
         """
-        local = self.url("local") if self.link.host is None or self.link.dbname is None else None
-        host = self.link.host
-        if host is None:
-            host = local.host if local is not None else None
-            if host is None or is_loopback(host):
-                raise PreconditionMissing(
-                    f"the local URL's host {host or '(a socket)'} means something else to the cloud's server",
-                    side="cloud",
-                    hint="set FEDERATION_LINK_HOST to the address under which the cloud reaches the hospital",
-                )
-        port = self.link.port or (local.port if local is not None and self.link.host is None else None) or 5432
-        dbname = self.link.dbname or (local.database if local is not None else None)
-        if dbname is None:
+        given = (self.link.host, self.link.port, self.link.dbname)
+        local = self.url("local") if None in given else None
+        host, port, dbname = (
+            given if local is None else (given[0] or local.host, given[1] or local.port, local.database)
+        )
+        dbname = self.link.dbname or dbname
+        if host is None or (self.link.host is None and is_loopback(host)):
             raise PreconditionMissing(
-                "FEDERATION_LINK_DBNAME is not set", side="cloud", hint="name the hospital's database"
+                f"the local URL's host, {host or 'a socket'}, means something else to the cloud's server",
+                side="cloud",
+                hint="set FEDERATION_LINK_HOST to the address under which the cloud reaches the hospital",
             )
+        assert dbname is not None  # noqa: S101  # url() has refused a URL without one
         sslmode = self.link.sslmode or ("prefer" if is_loopback(host) else "require")
-        return LinkAddress(host, port, dbname, sslmode)
+        return LinkAddress(host, port or 5432, dbname, sslmode)
 
     def server_options(self) -> dict[str, str]:
         """The foreign server's options that are this deployment's: address and what bounds a dead or silent hospital.

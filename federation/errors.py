@@ -161,6 +161,13 @@ def from_database(error: BaseException, *, side: Side, release: str | None = Non
             f"something of that name is in the way ({message})",
             "move it away (ALTER … RENAME TO …, or SET SCHEMA), then run the command again",
         )
+    if state == "2BP01":  # the one DETAIL that is kept: it names objects, never values
+        dependents = diagnostic.message_detail if diagnostic else None
+        return made(
+            Refused,
+            "; ".join(part for part in (message, *(dependents or "").splitlines()) if part),
+            "drop what depends on it, or move it away, then run the command again",
+        )
     if state.startswith("HV"):
         return made(
             Unreachable,

@@ -90,6 +90,7 @@ def _configure(config: Config, side: Side, progress: _Progress | None = None, **
         "on_version_apply": guard.record,
         "target_metadata": _metadata(config) if side == "local" else MetaData(),
         "include_name": _managed(config, side),
+        "compare_server_default": True,
         "federation": config,
     }
     context.configure(**options)
@@ -113,7 +114,7 @@ def _prepared(steps: Steps, config: Config, side: Side, progress: _Progress) -> 
             if first:
                 if migration_context.connection is not None and not migration_context.as_sql and step.is_upgrade:
                     preconditions.require(migration_context.connection, config, side)
-                guard.prepare(migration_context)
+                guard.prepare(migration_context, from_base=not step.from_revisions_no_deps)
                 first = False
             yield step
 

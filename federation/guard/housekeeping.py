@@ -34,19 +34,32 @@ CREATE TABLE IF NOT EXISTS federation.history (
 )"""
 
 
-def prepare(context: MigrationContext) -> None:
+# In --sql from base Alembic writes CREATE TABLE itself, also where a downgrade to base has left the table. Empty, it
+# makes way; with a row in it the script is not for this database, and that CREATE TABLE stops it.
+_MAKE_WAY = """
+DO $federation$
+BEGIN
+    IF to_regclass('federation.alembic_version') IS NOT NULL THEN
+        IF NOT EXISTS (SELECT FROM federation.alembic_version) THEN
+            DROP TABLE federation.alembic_version;
+        END IF;
+    END IF;
+END $federation$"""
+
+
+def prepare(context: MigrationContext, *, from_base: bool) -> None:
     """Make schema ``federation``, version table and history where they are missing, in one transaction.
 
-    In ``--sql`` Alembic writes the version table itself.
+    ``from_base``: the first step starts there. In ``--sql`` it is then Alembic that writes the version table.
     """
-    statements = [_SCHEMA, _HISTORY] if context.as_sql else [_SCHEMA, _VERSION_TABLE, _HISTORY]
     if context.as_sql:
-        for statement in statements:
+        for statement in (_SCHEMA, _HISTORY, *([_MAKE_WAY] if from_base else [])):
             context.execute(ddl(sql.SQL(statement)))
         return
     assert context.connection is not None  # noqa: S101  # online there is one
+    context.connection.rollback()  # Alembic has read the version table, and nothing else
     with context.connection.begin():
-        for statement in statements:
+        for statement in (_SCHEMA, _VERSION_TABLE, _HISTORY):
             context.connection.exec_driver_sql(statement)
 
 

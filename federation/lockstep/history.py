@@ -35,5 +35,5 @@ def read_history(config: Config) -> list[Entry]:
     entries = []
     for side in SIDES:
         with connect(config, side) as connection:
-            entries += [Entry(side, *row) for row in guard.history_rows(connection)]
+            entries += [Entry(side, *tuple(row)) for row in guard.history_rows(connection)]
     return sorted(entries, key=lambda entry: entry.started_at)

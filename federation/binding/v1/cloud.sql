@@ -69,7 +69,8 @@ COMMENT ON FUNCTION federation.bind_claims() IS
 CREATE FUNCTION federation.bind_before_write() RETURNS trigger
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    IF federation.bind_claims() IS NULL THEN
+    -- As row-level security does it: a stranger's INSERT is refused, its UPDATE and DELETE find no row.
+    IF federation.bind_claims() IS NULL AND tg_op = 'INSERT' THEN
         RAISE EXCEPTION 'new row violates row-level security policy for table "%"', tg_table_name
             USING ERRCODE = '42501';
     END IF;

@@ -1,0 +1,131 @@
+"""Who may be bound at the hospital, and with which claims: ``federation.account``, the hospital's own list.
+
+The cloud can only name an account of this list; it can neither add one nor choose its claims.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from federation.config import Config
+from federation.databases import connect
+from federation.errors import FederationError, PreconditionMissing, Refused
+from federation.operations.bindings import NOBODY
+
+
+def parse_claims(text: str) -> dict[str, Any]:
+    """The claims that ``text`` holds as JSON. Raises Refused when it is not a JSON object."""
+    try:
+        claims = json.loads(text)
+    except ValueError:
+        claims = None
+    if not isinstance(claims, dict):
+        raise _not_an_object()
+    return claims
+
+
+def add(config: Config, sub: UUID, claims: dict[str, Any] | None = None) -> dict[str, object]:
+    """Admit the account ``sub``, or give it other claims if it is listed already.
+
+    The claims always hold ``sub`` and, unless they say otherwise, ``role: authenticated``. Returns ``sub``, the
+    ``claims`` as they are stored and whether they ``replaced`` others. Raises Refused for the nobody account, for
+    claims that are not a JSON object, and for claims of another account.
+    """
+    _refuse_nobody(sub)
+    stored = _complete(sub, claims)
+    try:
+        with _accounts(config) as connection:
+            replaced = connection.scalar(_ADD, {"sub": sub, "claims": json.dumps(stored)})
+    except FederationError as error:
+        # NaN, NUL and half a surrogate pair are JSON to Python.
+        if isinstance(error.__cause__, sa.exc.DataError):
+            raise _not_an_object() from error
+        raise
+    return {"sub": str(sub), "claims": stored, "replaced": bool(replaced)}
+
+
+def list_(config: Config) -> list[dict[str, object]]:
+    """The accounts, oldest first: ``sub``, ``claims``, ``added_at`` (ISO 8601) and whether it is the ``site``'s own."""
+    with _accounts(config) as connection:
+        rows = connection.execute(_LIST, {"nobody": NOBODY}).all()
+    return [
+        {"sub": str(sub), "claims": claims, "added_at": added_at.isoformat(), "site": sub == config.site_id}
+        for sub, claims, added_at in rows
+    ]
+
+
+def remove(config: Config, sub: UUID) -> dict[str, object]:
+    """No longer admit the account ``sub``; from the next transaction on it is bound as nobody.
+
+    Returns ``sub`` and whether it was there to be ``removed``. Raises Refused for the nobody account and for the
+    site's own, which belong to the binding.
+    """
+    _refuse_nobody(sub)
+    if sub == config.site():
+        raise Refused(
+            f"account {sub} is the site's own and goes with the binding",
+            side="local",
+            hint="without it the app shows no rows; `federation downgrade base` takes the whole link away",
+        )
+    with _accounts(config) as connection:
+        removed = connection.execute(_REMOVE, {"sub": sub}).rowcount
+    return {"sub": str(sub), "removed": bool(removed)}
+
+
+_ADD = sa.text(
+    """
+WITH before AS (SELECT 1 FROM federation.account WHERE sub = :sub)
+INSERT INTO federation.account AS a (sub, claims) VALUES (:sub, CAST(:claims AS jsonb))
+ON CONFLICT (sub) DO UPDATE SET claims = excluded.claims
+RETURNING EXISTS (SELECT 1 FROM before)
+"""
+)
+_LIST = sa.text("SELECT sub, claims, added_at FROM federation.account WHERE sub <> :nobody ORDER BY added_at, sub")
+_REMOVE = sa.text("DELETE FROM federation.account WHERE sub = :sub")
+
+
+@contextmanager
+def _accounts(config: Config) -> Iterator[Connection]:
+    """A transaction of the owner at the hospital, where the list is."""
+    with connect(config, "local") as connection, connection.begin():
+        if connection.scalar(sa.text("SELECT to_regclass('federation.account') IS NULL")):
+            raise PreconditionMissing(
+                "there is no federation.account yet", side="local", hint="run `federation upgrade` first"
+            )
+        yield connection
+
+
+def _complete(sub: UUID, claims: object) -> dict[str, Any]:
+    if claims is None:
+        claims = {}
+    if not isinstance(claims, dict):
+        raise _not_an_object()
+    if "sub" in claims and str(claims["sub"]).lower() != str(sub):
+        raise Refused(
+            f"the claims name another account than {sub}", side="local", hint="leave sub out; it is added by itself"
+        )
+    return {"role": "authenticated", **claims, "sub": str(sub)}
+
+
+def _not_an_object() -> Refused:
+    return Refused(
+        "the claims are not a JSON object that PostgreSQL can store",
+        side="local",
+        hint='write them as {"role": "authenticated"}',
+    )
+
+
+def _refuse_nobody(sub: UUID) -> None:
+    if sub == NOBODY:
+        raise Refused(
+            f"account {sub} stands for every caller whom the hospital does not list",
+            side="local",
+            hint="name another account",
+        )

@@ -1,0 +1,58 @@
+"""Rows go into the hospital's tables, as the owner of its database loads them: with COPY."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable
+
+import psycopg
+from psycopg import sql
+
+from federation.config import Config
+from federation.databases import SIDES
+from federation.demo.material import Table
+from federation.errors import Side, from_database
+
+BATCH = 1000
+"""Rows between two movements of the progress bar."""
+
+FOREIGN_SCHEMA = "federation_link"
+"""Where the cloud's foreign tables are."""
+
+
+def load(config: Config, table: Table, advance: Callable[[int], None]) -> float:
+    """Fill ``table`` in one transaction; seconds it took. ``advance`` is told the rows of each batch."""
+    started = time.perf_counter()
+    command = sql.SQL("COPY {}.{} ({}) FROM STDIN").format(
+        sql.Identifier(config.tables.schema_),
+        sql.Identifier(table.name),
+        sql.SQL(", ").join(map(sql.Identifier, table.columns)),
+    )
+    try:
+        with psycopg.connect(_url(config, "local")) as connection, connection.cursor().copy(command) as copy:
+            rows = iter(table.rows)
+            while batch := list(itertools.islice(rows, BATCH)):
+                for row in batch:
+                    copy.write_row(row)
+                advance(len(batch))
+    except psycopg.Error as error:
+        raise from_database(error, side="local") from error
+    return time.perf_counter() - started
+
+
+def analyze(config: Config) -> None:
+    """Let both planners know. In the cloud only the number of rows arrives: its columns have statistics target 0."""
+    schemas: dict[Side, str] = {"local": config.tables.schema_, "cloud": FOREIGN_SCHEMA}
+    for side in SIDES:
+        tables = [sql.Identifier(schemas[side], table) for table in config.tables.exported]
+        try:
+            with psycopg.connect(_url(config, side), autocommit=True) as connection:
+                connection.execute(sql.SQL("ANALYZE {}").format(sql.SQL(", ").join(tables)))
+        except psycopg.Error as error:
+            raise from_database(error, side=side) from error
+
+
+def _url(config: Config, side: Side) -> str:
+    """As libpq reads it."""
+    return config.url(side).set(drivername="postgresql").render_as_string(hide_password=False)

@@ -1,0 +1,82 @@
+"""Who may be bound at the hospital."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from federation.administration import accounts, bootstrap
+from federation.config import Config
+from federation.errors import PreconditionMissing, Refused
+
+if TYPE_CHECKING:
+    from federation.servers import Pair
+
+NOBODY = UUID(int=0)
+
+
+def listed(config: Config) -> dict[str, dict[str, object]]:
+    return {str(account["sub"]): account for account in accounts.list_(config)}
+
+
+def test_at_first_the_sites_own_account_is_listed(federated: Config) -> None:
+    assert listed(federated)[str(federated.site())]["site"] is True
+    assert str(NOBODY) not in listed(federated)
+
+
+def test_an_account_is_added_replaced_and_removed(federated: Config) -> None:
+    sub = uuid4()
+    claims: dict[str, Any] = {"sub": str(sub), "role": "authenticated"}
+    assert accounts.add(federated, sub) == {"sub": str(sub), "claims": claims, "replaced": False}
+    assert listed(federated)[str(sub)]["claims"] == claims
+    replaced = accounts.add(federated, sub, {"role": "doctor", "ward": {"floor": 3}})
+    claims = {"sub": str(sub), "role": "doctor", "ward": {"floor": 3}}
+    assert replaced == {"sub": str(sub), "claims": claims, "replaced": True}
+    assert listed(federated)[str(sub)]["claims"] == claims
+    assert accounts.remove(federated, sub) == {"sub": str(sub), "removed": True}
+    assert accounts.remove(federated, sub) == {"sub": str(sub), "removed": False}
+    assert str(sub) not in listed(federated)
+
+
+def test_claims_of_another_account_are_refused(federated: Config) -> None:
+    with pytest.raises(Refused, match="another account"):
+        accounts.add(federated, uuid4(), {"sub": str(uuid4())})
+
+
+def test_claims_may_spell_their_own_account_in_capitals(federated: Config) -> None:
+    sub = uuid4()
+    assert accounts.add(federated, sub, {"sub": str(sub).upper()})["claims"] == {
+        "sub": str(sub),
+        "role": "authenticated",
+    }
+    accounts.remove(federated, sub)
+
+
+@pytest.mark.parametrize("claims", [[], "text", 1, True, {"a": float("nan")}, {"a": "\0"}, {"a": "\ud800"}])
+def test_claims_that_are_no_object_are_refused(federated: Config, claims: Any) -> None:
+    with pytest.raises(Refused, match="not a JSON object"):
+        accounts.add(federated, uuid4(), claims)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", "null", "NaN"])
+def test_text_that_is_no_json_object_is_refused(text: str) -> None:
+    with pytest.raises(Refused, match="not a JSON object"):
+        accounts.parse_claims(text)
+
+
+def test_nobody_and_the_sites_own_account_stay(federated: Config) -> None:
+    for change in (accounts.add, accounts.remove):
+        with pytest.raises(Refused, match="does not list"):
+            change(federated, NOBODY)
+    with pytest.raises(Refused, match="goes with the binding"):
+        accounts.remove(federated, federated.site())
+
+
+def test_before_the_first_release_there_is_no_list(pair: Pair) -> None:
+    config = Config.load(None, pair.environment(local_dbname="unlisted"))
+    bootstrap.apply(config, "local")
+    with pytest.raises(PreconditionMissing, match=r"no federation\.account") as caught:
+        accounts.list_(config)
+    assert "federation upgrade" in str(caught.value.hint)

@@ -1,0 +1,61 @@
+"""One pair of servers for each version of PostgreSQL that this machine has, and deployments on them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from deployments import Deployment, Deployments
+from packaging.specifiers import SpecifierSet
+
+from federation.servers import Binaries, Pair, find_binaries
+
+FOUND = find_binaries()
+
+
+def pytest_report_header() -> str:
+    return "PostgreSQL: " + ", ".join(f"{binaries.version} ({binaries.bindir})" for binaries in FOUND)
+
+
+@pytest.fixture(scope="session", params=FOUND, ids=lambda binaries: binaries.version)
+def binaries(request: pytest.FixtureRequest) -> Binaries:
+    found: Binaries = request.param
+    return found
+
+
+@pytest.fixture(autouse=True)
+def _right_version(request: pytest.FixtureRequest) -> None:
+    marker = request.node.get_closest_marker("pg")
+    if marker is not None and "binaries" in request.fixturenames:
+        binaries = request.getfixturevalue("binaries")
+        if not SpecifierSet(marker.args[0]).contains(str(binaries.major)):
+            pytest.skip(f"needs PostgreSQL {marker.args[0]}")
+
+
+@pytest.fixture(scope="session")
+def pair(binaries: Binaries) -> Iterator[Pair]:
+    """Two servers that log every statement: what must not be in a log is looked for there."""
+    settings = {"log_statement": "all", "log_min_duration_statement": "0", "log_error_verbosity": "verbose"}
+    with Pair(binaries, settings=settings) as pair:
+        yield pair
+
+
+@pytest.fixture(scope="session")
+def deployments(pair: Pair) -> Deployments:
+    return Deployments(pair)
+
+
+@pytest.fixture
+def deployment(deployments: Deployments, monkeypatch: pytest.MonkeyPatch) -> Iterator[Deployment]:
+    """Two bootstrapped databases at base, as a new user of the repository has them; BeanHealth's chains."""
+    with deployments.at_base() as deployment:
+        deployment.enter(monkeypatch)
+        yield deployment
+
+
+@pytest.fixture
+def federated(deployments: Deployments, monkeypatch: pytest.MonkeyPatch) -> Iterator[Deployment]:
+    """The same at head."""
+    with deployments.at_head() as deployment:
+        deployment.enter(monkeypatch)
+        yield deployment

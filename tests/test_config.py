@@ -1,0 +1,112 @@
+"""federation.toml and the environment."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from federation.config import Config, is_loopback
+from federation.errors import PreconditionMissing
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+LOCAL = "postgresql://owner:secret@10.1.2.3:6000/hospital"
+
+
+def load(tmp_path: Path, toml: str = "", **environ: str) -> Config:
+    file = tmp_path / "federation.toml"
+    file.write_text(toml)
+    return Config.load(file, environ)
+
+
+def test_the_environment_wins_over_the_file(tmp_path: Path) -> None:
+    config = load(tmp_path, '[link]\nhost = "a"\nport = 1', FEDERATION_LINK_HOST="b")
+    assert (config.link.host, config.link.port) == ("b", 1)
+
+
+def test_an_empty_variable_is_no_setting(tmp_path: Path) -> None:
+    assert load(tmp_path, '[link]\nhost = "a"', FEDERATION_LINK_HOST="").link.host == "a"
+
+
+def test_a_secret_may_be_in_a_file(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("s3cret\n")
+    config = load(tmp_path, FEDERATION_LINK_PASSWORD_FILE=str(secret))
+    assert config.link_login("link") == ("federation_link", "s3cret")
+
+
+def test_a_secret_given_twice_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(PreconditionMissing, match="FEDERATION_LINK_PASSWORD and FEDERATION_LINK_PASSWORD_FILE"):
+        load(tmp_path, FEDERATION_LINK_PASSWORD="x", FEDERATION_LINK_PASSWORD_FILE="y")
+
+
+def test_a_secret_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(PreconditionMissing, match="FEDERATION_LINK_PASSWORD_FILE names /nowhere"):
+        load(tmp_path, FEDERATION_LINK_PASSWORD_FILE="/nowhere")
+
+
+@pytest.mark.parametrize("toml", ['[link]\npassword = "x"', f'local_url = "{LOCAL}"'])
+def test_secrets_in_the_file_are_refused(tmp_path: Path, toml: str) -> None:
+    with pytest.raises(PreconditionMissing, match="secrets do not belong in a file"):
+        load(tmp_path, toml)
+
+
+def test_a_misspelt_key_is_named(tmp_path: Path) -> None:
+    with pytest.raises(PreconditionMissing, match=r"link\.hosst"):
+        load(tmp_path, '[link]\nhosst = "x"')
+
+
+def test_a_malformed_value_is_named_and_not_repeated(tmp_path: Path) -> None:
+    with pytest.raises(PreconditionMissing, match="FEDERATION_SITE_ID") as error:
+        load(tmp_path, FEDERATION_SITE_ID="hunter2")
+    assert "hunter2" not in str(error.value)
+
+
+@pytest.mark.parametrize("value", ["hunter2", "mysql://a:hunter2@b/c", "postgresql://a:hunter2@b", "://hunter2"])
+def test_a_url_that_is_none_is_refused_without_being_shown(tmp_path: Path, value: str) -> None:
+    with pytest.raises(PreconditionMissing, match="FEDERATION_LOCAL_URL is not a PostgreSQL URL") as error:
+        load(tmp_path, FEDERATION_LOCAL_URL=value).url("local")
+    assert "hunter2" not in str(error.value)
+
+
+def test_what_is_missing_is_named(tmp_path: Path) -> None:
+    config = load(tmp_path)
+    with pytest.raises(PreconditionMissing, match="FEDERATION_CLOUD_URL is not set"):
+        config.url("cloud")
+    with pytest.raises(PreconditionMissing, match="FEDERATION_SITE_ID is not set"):
+        config.site()
+    with pytest.raises(PreconditionMissing, match="FEDERATION_SERVICE_PASSWORD is not set"):
+        config.link_login("service")
+
+
+def test_the_link_goes_where_the_local_url_goes(tmp_path: Path) -> None:
+    address = load(tmp_path, FEDERATION_LOCAL_URL=LOCAL).link_address()
+    assert (address.host, address.port, address.dbname) == ("10.1.2.3", 6000, "hospital")
+    options = address.options()
+    assert (options["sslmode"], options["channel_binding"]) == ("require", "require")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]", ""])
+def test_a_loopback_address_must_be_said_on_purpose(tmp_path: Path, host: str) -> None:
+    local = f"postgresql://owner:secret@{host}:6000/hospital"
+    with pytest.raises(PreconditionMissing, match="FEDERATION_LINK_HOST"):
+        load(tmp_path, FEDERATION_LOCAL_URL=local).link_address()
+    address = load(tmp_path, FEDERATION_LOCAL_URL=local, FEDERATION_LINK_HOST="127.0.0.1").link_address()
+    assert (address.host, address.port, address.dbname) == ("127.0.0.1", 6000, "hospital")
+    assert address.sslmode == "prefer", "what does not leave the machine needs no TLS"
+
+
+def test_no_secret_is_in_the_configurations_repr(tmp_path: Path) -> None:
+    config = load(tmp_path, FEDERATION_LOCAL_URL=LOCAL, FEDERATION_LINK_PASSWORD="hunter2")
+    assert "hunter2" not in repr(config)
+    assert "secret@" not in repr(config)
+
+
+@pytest.mark.parametrize(
+    ("host", "loopback"),
+    [("127.0.0.9", True), ("::1", True), ("/var/run", True), ("LOCALHOST", True), ("10.0.0.1", False), ("db", False)],
+)
+def test_loopback_hosts_are_known(host: str, loopback: bool) -> None:
+    assert is_loopback(host) is loopback

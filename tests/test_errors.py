@@ -1,0 +1,83 @@
+"""Errors say what happened, where, and what to do; never a row's values."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import psycopg
+import pytest
+
+from federation import errors
+from federation.servers.pair import SITE_ID
+
+if TYPE_CHECKING:
+    from deployments import Deployment
+
+    from federation.servers import Pair
+
+
+KINDS = [cls for cls in errors.FederationError.__subclasses__() if cls.__module__ == errors.__name__]
+
+
+def test_exit_codes_are_those_of_the_interface() -> None:
+    codes = {cls.__name__: cls.exit_code for cls in KINDS}
+    assert codes == {
+        "PendingChanges": 3,
+        "ReleasesDiffer": 4,
+        "LockHeld": 5,
+        "Unreachable": 6,
+        "VerificationFailed": 7,
+        "Refused": 8,
+        "PreconditionMissing": 9,
+    }
+    assert errors.FederationError.exit_code == 1
+
+
+def test_the_hierarchy_is_drawn_in_the_docstring() -> None:
+    assert errors.__doc__ is not None
+    for cls in KINDS:
+        line = next(line for line in errors.__doc__.splitlines() if cls.__name__ in line)
+        assert f" {cls.exit_code} " in line
+
+
+@pytest.mark.parametrize(
+    ("statement", "kind"),
+    [
+        ("CREATE TABLE pg_catalog.x ()", errors.PreconditionMissing),
+        ("CREATE SCHEMA pg_catalog", errors.FederationError),
+        ("CREATE TABLE a (); CREATE TABLE a ()", errors.Refused),
+        ("DO $$ BEGIN RAISE EXCEPTION 'x' USING ERRCODE = 'ZF007'; END $$", errors.VerificationFailed),
+        ("DO $$ BEGIN RAISE EXCEPTION 'x' USING ERRCODE = '55P03'; END $$", errors.LockHeld),
+        ("DO $$ BEGIN RAISE EXCEPTION 'x' USING ERRCODE = 'HV00N'; END $$", errors.Unreachable),
+        ("SELECT pg_terminate_backend(pg_backend_pid())", errors.Unreachable),
+        ("SELECT 1/0", errors.FederationError),
+    ],
+)
+def test_a_servers_error_becomes_one_of_ours(
+    deployment: Deployment, statement: str, kind: type[errors.FederationError]
+) -> None:
+    with pytest.raises(psycopg.Error) as raised, deployment.owner("local") as owner:
+        owner.execute(statement)  # type: ignore[arg-type]
+    ours = errors.from_database(raised.value, side="local", release="0001")
+    assert type(ours) is kind
+    assert (ours.side, ours.release) == ("local", "0001")
+
+
+def test_a_row_in_an_errors_detail_is_not_repeated(federated: Deployment) -> None:
+    with pytest.raises(psycopg.errors.NotNullViolation) as raised, federated.owner("local") as owner:
+        owner.execute(
+            "INSERT INTO hospital_queues (hospital_id, queue_number, completed_by_name) VALUES (%s, 1, 'Asha')",
+            [SITE_ID],
+        )
+    assert "Asha" in str(raised.value), "the server's own text holds no row: nothing is tested"
+    assert "Asha" not in str(errors.from_database(raised.value, side="local"))
+
+
+def test_an_unreachable_server_is_one_sentence_without_the_password(pair: Pair) -> None:
+    with pytest.raises(psycopg.OperationalError) as raised:
+        psycopg.connect("postgresql://owner:hunter2@127.0.0.1:1/x", connect_timeout=2)
+    ours = errors.from_database(raised.value, side="cloud")
+    assert isinstance(ours, errors.Unreachable)
+    assert "\n" not in str(ours)
+    assert "hunter2" not in str(ours)
+    assert "FEDERATION_CLOUD_URL" in str(ours)
