@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
+import psycopg
 import sqlalchemy as sa
 from psycopg import sql
 from sqlalchemy.engine import Connection, Engine
@@ -18,6 +19,9 @@ SIDES: tuple[Side, Side] = ("local", "cloud")
 
 OLDEST_SERVER = 15
 """Oldest PostgreSQL major version that the toolkit is tested on."""
+
+DATABASE_ERRORS = (sa.exc.DBAPIError, psycopg.Error)
+"""What a session raises: SQLAlchemy's, or psycopg's own where COPY goes past SQLAlchemy."""
 
 RUN_LOCK = 0x666564_6572617465
 """Key of the session advisory lock that a run holds on both databases (the bytes spell ``federate``)."""
@@ -54,7 +58,7 @@ def connect(config: Config, side: Side, *, admin: bool = False) -> Iterator[Conn
         with database.connect() as connection:
             _require_server_version(connection, side)
             yield connection
-    except sa.exc.DBAPIError as error:
+    except DATABASE_ERRORS as error:
         raise from_database(error, side=side) from error
     finally:
         database.dispose()

@@ -24,12 +24,8 @@ def command() -> None:
 @common
 def add(config: Config, sub: UUID, claims: str) -> Result:
     """Admit the account SUB, or replace its claims."""
-    try:
-        given = json.loads(claims)
-    except json.JSONDecodeError as error:
-        raise click.BadParameter(f"not JSON: {error}", param_hint="--claims") from error
-    added = accounts.add(config, sub, given)
-    return Result(added, f"account {sub} is admitted")
+    added = accounts.add(config, sub, accounts.parse_claims(claims))
+    return Result(added, f"account {sub}: " + ("claims replaced" if added["replaced"] else "admitted"))
 
 
 @command.command("list")
@@ -49,4 +45,4 @@ def list_(config: Config) -> Result:
 def remove(config: Config, sub: UUID) -> Result:
     """Take the account SUB off the list; it sees nothing from its next transaction on."""
     removed = accounts.remove(config, sub)
-    return Result(removed, f"account {sub} is no longer admitted")
+    return Result(removed, f"account {sub} " + ("is no longer admitted" if removed["removed"] else "was not listed"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import click
 
 from federation.administration import bootstrap
@@ -17,7 +19,8 @@ from federation.errors import Side
 def command(config: Config, side: Side, *, apply: bool) -> Result:
     """Print the SQL that an administrator of SIDE runs once, for psql; or run it."""
     if apply:
-        bootstrap.apply(config, side)
-        return Result({"side": side, "applied": True}, f"{side}: roles, database and privileges are there")
+        outcome = bootstrap.apply(config, side)
+        lines = [*(f"done     {why}" for why in outcome.done), *(f"present  {why}" for why in outcome.present)]
+        return Result({"side": side, "applied": True, **dataclasses.asdict(outcome)}, "\n".join(lines))
     script = bootstrap.render(config, side)
     return Result({"side": side, "applied": False, "sql": script}, script)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from federation.administration import link
@@ -19,4 +21,9 @@ def command() -> None:
 def apply(config: Config) -> Result:
     """Set the link's address and passwords anew from the environment; no release is needed for that."""
     applied = link.apply(config)
-    return Result(applied, f"the cloud reaches the hospital at {applied['host']}:{applied['port']}")
+    return Result(applied, _shown(applied))
+
+
+def _shown(applied: dict[str, Any]) -> str:
+    address, proved = applied["address"], ", ".join(applied["proved"])
+    return f"the cloud reaches the hospital at {address['host']}:{address['port']} as {proved or 'nobody yet'}"

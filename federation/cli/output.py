@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-import sqlalchemy.exc
 from rich.console import Console, RenderableType
 
 from federation.config import Config
@@ -47,15 +46,14 @@ def common(function: Callable[..., Result]) -> Callable[..., None]:
             result = function(Config.load(config_path), **arguments)
         except FederationError as error:
             _fail(error, as_json=as_json)
-        except sqlalchemy.exc.DBAPIError as error:
-            _fail(FederationError(f"the database refused a statement ({type(error.orig).__name__})"), as_json=as_json)
         except KeyboardInterrupt:
             _fail(FederationError("interrupted"), as_json=as_json)
         else:
             if as_json:
                 _print_json(result.data)
             else:
-                out.print(result.shown)
+                plain = isinstance(result.shown, str)  # SQL or exports: what is piped must not wrap
+                out.print(result.shown, soft_wrap=plain, markup=not plain)
             sys.exit(result.exit_code)
 
     return wrapper

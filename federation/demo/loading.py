@@ -12,7 +12,7 @@ from psycopg import sql
 from federation.config import Config
 from federation.databases import SIDES
 from federation.demo.material import Table
-from federation.errors import Side, from_database
+from federation.errors import Side, VerificationFailed, from_database
 
 BATCH = 1000
 """Rows between two movements of the progress bar."""
@@ -51,6 +51,21 @@ def analyze(config: Config) -> None:
                 connection.execute(sql.SQL("ANALYZE {}").format(sql.SQL(", ").join(tables)))
         except psycopg.Error as error:
             raise from_database(error, side=side) from error
+
+
+def require_nothing_kept(config: Config) -> None:
+    """Raise VerificationFailed if the cloud holds a table of an exported name, or values of one in its statistics."""
+    query = (
+        "SELECT (SELECT count(*) FROM pg_class WHERE relname = ANY (%(names)s) AND relkind IN ('r', 'p', 'm')),"
+        " (SELECT count(*) FROM pg_stats WHERE tablename = ANY (%(names)s))"
+    )
+    try:
+        with psycopg.connect(_url(config, "cloud")) as connection:
+            found = connection.execute(query, {"names": list(config.tables.exported)}).fetchone()
+    except psycopg.Error as error:
+        raise from_database(error, side="cloud") from error
+    if found != (0, 0):
+        raise VerificationFailed(f"(tables, columns with statistics) of exported names: {found}", side="cloud")
 
 
 def _url(config: Config, side: Side) -> str:

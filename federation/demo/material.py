@@ -41,7 +41,10 @@ class Read:
 
 @dataclass(frozen=True)
 class Material:
-    """``tables`` in the order in which they are filled, for the site's id; ``reads`` also work one release below head."""
+    """``tables`` for the site's id, in the order in which they are filled, and ``reads``.
+
+    The first read is asked one release below head too.
+    """
 
     tables: Callable[[UUID], Iterable[Table]]
     reads: tuple[Read, ...]

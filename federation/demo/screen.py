@@ -51,8 +51,8 @@ class Screen:
         if self._plain:
             cells = [[render(cell).plain for cell in row] for row in (columns, *rows)]
             widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-            for row in cells:
-                text = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+            for line in cells:
+                text = "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
                 self._console.print(" " * INDENT + text.rstrip(), soft_wrap=True, markup=False)
             return
         table = Table(*columns, box=box.ROUNDED, header_style="bold", caption=caption, caption_justify="left")

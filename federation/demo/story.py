@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from uuid import UUID
 
 from rich.markup import escape
@@ -14,7 +16,7 @@ from federation.administration import bootstrap
 from federation.config import Config
 from federation.databases import SIDES
 from federation.demo.callers import Answer, Api, Caller, Explained
-from federation.demo.loading import analyze, load
+from federation.demo.loading import analyze, load, require_nothing_kept
 from federation.demo.material import Material, Read, load_material
 from federation.demo.screen import Screen
 from federation.errors import VerificationFailed
@@ -28,35 +30,55 @@ OTHER_SITE = UUID(int=2)
 
 @dataclass
 class Seen:
-    """All that the demo has shown."""
+    """All that the demo has shown, and the variables that lead to its databases (they hold passwords)."""
 
+    environment: Mapping[str, str] = field(default_factory=dict)
     servers: dict[str, str] = field(default_factory=dict)
     runs: list[Outcome] = field(default_factory=list)
-    loaded: list[dict[str, object]] = field(default_factory=list)
+    loaded: dict[str, int] = field(default_factory=dict)
     answers: list[Answer] = field(default_factory=list)
-    explained: Explained | None = None
+    sent: Explained | None = None
     status: Status | None = None
     seconds: float = 0.0
 
     def to_dict(self) -> dict[str, object]:
-        """As JSON has it."""
+        """As JSON has it, without the variables."""
         return {
             "servers": self.servers,
             "runs": [run.to_dict() for run in self.runs],
             "loaded": self.loaded,
             "reads": [answer.to_dict() for answer in self.answers],
-            "sent": self.explained and {"sql": self.explained.remote_sql, "rows_fetched": self.explained.fetched},
+            "sent": self.sent and {"sql": self.sent.remote_sql, "rows_fetched": self.sent.fetched},
             "status": self.status and self.status.to_dict(),
             "seconds": round(self.seconds, 2),
         }
 
 
-def tell(pair: Pair, config: Config, screen: Screen) -> Seen:
-    """Tell it on two running servers, of which ``config`` is the deployment. They are at head afterwards.
+@contextmanager
+def tell(file: Path | None, screen: Screen) -> Iterator[Seen]:
+    """Tell it, for the federation.toml ``file``; in the block the two servers still run, with both databases at head.
 
-    Raises VerificationFailed when somebody sees what is not theirs, or the hospital's account not all that is.
+    Of our environment only FEDERATION_PG_BIN counts: whatever else it names is somebody's real database. Raises
+    VerificationFailed when somebody sees what is not theirs, or the hospital's account not all that is.
     """
-    return _Story(pair, config, screen, load_material(config)).tell()
+    started = time.perf_counter()
+    material = load_material(Config.load(file, {}))
+    with ExitStack() as stack:
+        screen.chapter("A hospital's server and a Supabase-like cloud come up")
+        with screen.busy("starting two servers"):
+            pair = stack.enter_context(Pair())
+        story = _Story(pair, Config.load(file, pair.environment()), screen, material)
+        story.servers(time.perf_counter() - started)
+        story.bootstrap()
+        story.upgrade()
+        story.load()
+        with Api.open(pair.authenticator_url()) as api:
+            story.read(api)
+            story.explain(api)
+            story.there_and_back(api)
+        story.seen.seconds = time.perf_counter() - started
+        story.releases()
+        yield story.seen
 
 
 class _Story:
@@ -64,7 +86,7 @@ class _Story:
 
     def __init__(self, pair: Pair, config: Config, screen: Screen, material: Material) -> None:
         self.pair, self.config, self.screen, self.material = pair, config, screen, material
-        self.seen = Seen()
+        self.seen = Seen(pair.environment())
         self.hospital = Caller("this hospital", config.roles.callers[0], config.site(), owns=True)
         self.callers = [
             self.hospital,
@@ -72,15 +94,141 @@ class _Story:
             *(Caller(role, role) for role in config.roles.denied),
         ]
 
-    def tell(self) -> Seen:
-        started = time.perf_counter()
-        self.bootstrap()
-        self.upgrade()
-        self.load()
-        with Api.open(self.pair.authenticator_url()) as api:
-            self.read(api)
-            self.explain(api)
-            self.there_and_back(api)
-        self.seen.seconds = time.perf_counter() - started
-        self.releases()
-        return self.seen
+    def servers(self, seconds: float) -> None:
+        """What came up."""
+        for side, server in (("local", self.pair.local), ("cloud", self.pair.cloud)):
+            self.seen.servers[side] = server.binaries.version
+            self.screen.line(f"[bold]{side}[/]  PostgreSQL {server.binaries.version} at {server.host}:{server.port}")
+        self.screen.line(f"[dim]{seconds:.1f} s[/]")
+
+    def bootstrap(self) -> None:
+        """What an administrator does, once."""
+        self.screen.chapter("Each administrator runs `federation bootstrap` once")
+        for side in SIDES:
+            started = time.perf_counter()
+            with self.screen.busy(f"bootstrap {side}"):
+                bootstrap.apply(self.config, side)
+            self.screen.line(
+                f"[bold]{side}[/]  roles, database and privileges  [dim]{time.perf_counter() - started:.2f} s[/]"
+            )
+
+    def upgrade(self) -> None:
+        """Both chains."""
+        self.screen.chapter("`federation upgrade`: both chains in lockstep, the hospital first")
+        self.go(Direction.UP, "head")
+
+    def load(self) -> None:
+        """Rows, at the hospital and nowhere else."""
+        self.screen.chapter("The hospital's tables are filled, at the hospital")
+        for table in self.material.tables(self.config.site()):
+            with self.screen.bar(table.name, table.count) as advance:
+                seconds = load(self.config, table, advance)
+            self.seen.loaded[table.name] = table.count
+            self.screen.line(f"{table.name}: {table.count:,} rows  [dim]{seconds:.2f} s[/]")
+        with self.screen.busy("analyze"):
+            analyze(self.config)
+        self.screen.line("[dim]ANALYZE: the cloud learns how many rows there are, and no value[/]")
+
+    def read(self, api: Api) -> None:
+        """Every query as every caller."""
+        self.screen.chapter("The app's queries, through the cloud, as PostgREST sends them")
+        api.ask(self.material.reads[0], self.hospital)  # opens the link, as the first request of a pooled connection
+        answers = [[self.ask(api, read, caller) for caller in self.callers] for read in self.material.reads]
+        self.screen.table(
+            ["query", *(caller.title for caller in self.callers)],
+            [[escape(read.title), *map(_cell, row)] for read, row in zip(self.material.reads, answers, strict=True)],
+        )
+        who = ", ".join(f"{caller.title} is role {caller.role}" for caller in self.callers if caller.sub)
+        self.screen.line(f"[dim]one pooled connection, one transaction a query, rolled back; {who}[/]")
+
+    def explain(self, api: Api) -> None:
+        """What was sent."""
+        for read in self.material.reads:
+            if not read.explained:
+                continue
+            sent = self.seen.sent = api.explain(read, self.hospital)
+            self.screen.chapter(f"“{read.title}” was one query at the hospital")
+            self.screen.table(sent.columns, [[escape(_shown(value)) for value in row] for row in sent.rows])
+            self.screen.line(f"EXPLAIN: the hospital sent [bold]{sent.fetched}[/] rows for this Remote SQL")
+            self.screen.sql(sent.remote_sql)
+
+    def there_and_back(self, api: Api) -> None:
+        """A release is undone and done again; the rows are still there."""
+        read = self.material.reads[0]
+        self.screen.chapter("`federation downgrade -1` and `federation upgrade`: a rollback, the cloud first, and back")
+        for direction, target in ((Direction.DOWN, "-1"), (Direction.UP, "head")):
+            release = self.go(direction, target).release or "base"
+            if direction is Direction.DOWN:
+                self.screen.line("[dim]what the release made is dropped with its values; the tables keep their rows[/]")
+            answer = self.ask(api, read, self.hospital)
+            self.screen.line(f"at {release} this hospital asks for “{escape(read.title)}”: {_cell(answer)}")
+
+    def releases(self) -> None:
+        """The two releases side by side."""
+        status = self.seen.status = read_status(self.config)
+        if status.state is not State.WHOLE or status.local != status.head:
+            raise VerificationFailed(f"the databases are not at head: {status.to_dict()}")
+        require_nothing_kept(self.config)
+        self.screen.chapter("The two databases, side by side")
+        versions = self.seen.servers
+        self.screen.table(
+            ["", "hospital (local)", "cloud"],
+            [
+                ["release", f"[bold green]{status.local}[/]", f"[bold green]{status.cloud}[/]"],
+                ["server", f"PostgreSQL {versions['local']}", f"PostgreSQL {versions['cloud']}"],
+                ["rows kept", f"{sum(self.seen.loaded.values()):,}", "none, and none in its statistics"],
+            ],
+        )
+        self.screen.line(f"[bold green]✓[/] {status.state.value}; seen and checked in {self.seen.seconds:.1f} s")
+
+    def go(self, direction: Direction, target: str) -> Outcome:
+        """Run to ``target``, a line a step."""
+        messages = {str(planned.step): planned.message for planned in preview(self.config, target)}
+        colour = "green" if direction is Direction.UP else "yellow"
+
+        def progress(step: Step, seconds: float) -> None:
+            message = escape(messages.get(str(step), ""))
+            self.screen.line(f"[{colour}]{step}[/]  {message}  [dim]{seconds:.2f} s[/]")
+
+        run = upgrade if direction is Direction.UP else downgrade
+        outcome = run(self.config, target, progress=progress)
+        self.seen.runs.append(outcome)
+        return outcome
+
+    def ask(self, api: Api, read: Read, caller: Caller) -> Answer:
+        """Ask, and check the answer. Raises VerificationFailed."""
+        answer = api.ask(read, caller)
+        self.seen.answers.append(answer)
+        complaint = _complaint(answer, denied=caller.role in self.config.roles.denied)
+        if complaint is not None:
+            raise VerificationFailed(
+                f"“{read.title}” as {caller.title}: {answer}, but {complaint}",
+                side="cloud",
+                hint="this is a defect: please report it with the servers' versions",
+            )
+        return answer
+
+
+def _complaint(answer: Answer, *, denied: bool) -> str | None:
+    """What should have been seen; None when it was."""
+    expected = answer.read.expected
+    if denied:
+        return None if answer.rows is None else "the role must not be let in"
+    if not answer.caller.owns:
+        return "no row is theirs" if answer.rows else None
+    if expected is None:
+        return None if answer.rows else "there are some"
+    return None if answer.rows == expected else f"there are {expected:,}"
+
+
+def _cell(answer: Answer) -> str:
+    """As the table has it."""
+    colour = "yellow" if answer.rows is None else "green" if answer.rows else "red"
+    took = f"  [dim]{answer.milliseconds:.1f} ms[/]" if answer.rows else ""
+    return f"[{colour}]{answer}[/]{took}"
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, datetime):
+        return f"{value:%Y-%m-%d %H:%M}"
+    return "" if value is None else str(value)

@@ -28,7 +28,10 @@ def _missing(connection: Connection, config: Config, side: Side) -> Iterator[str
     if not connection.scalar(sa.text("SELECT has_database_privilege(current_database(), 'CREATE')")):
         yield "the owner may not create schemas in this database"
     if not connection.scalar(
-        sa.text("SELECT coalesce(has_schema_privilege(to_regnamespace(:schema), 'USAGE, CREATE'), false)"),
+        sa.text(
+            "SELECT coalesce(has_schema_privilege(n, 'USAGE') AND has_schema_privilege(n, 'CREATE'), false) "
+            "FROM (SELECT to_regnamespace(:schema)) AS s (n)"
+        ),
         {"schema": config.tables.schema_},
     ):
         yield f"the owner may not create in schema {config.tables.schema_}"
@@ -69,6 +72,8 @@ def _missing_in_cloud(connection: Connection, config: Config, found: set[str]) -
     elif not wrapper:
         yield "the owner has no USAGE on foreign data wrapper postgres_fdw"
     sender = config.roles.sender
-    # MEMBER rather than SET: before PostgreSQL 16 membership is all there is.
-    if sender in found and not connection.scalar(sa.text("SELECT pg_has_role(:role, 'MEMBER')"), {"role": sender}):
-        yield f"the owner is not a member of {sender}"
+    # Before PostgreSQL 16 membership is all there is; from then on a role's creator is a member who may not SET it.
+    version = int(connection.scalar(sa.text("SHOW server_version_num")))
+    may = {"role": sender, "privilege": "SET" if version >= 160000 else "MEMBER"}
+    if sender in found and not connection.scalar(sa.text("SELECT pg_has_role(:role, :privilege)"), may):
+        yield f"the owner may not SET ROLE {sender}"

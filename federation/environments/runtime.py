@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import sqlalchemy as sa
 from alembic import context
 from alembic.config import Config as AlembicConfig
 from alembic.runtime.migration import MigrationContext, MigrationStep
@@ -21,7 +20,7 @@ from sqlalchemy.engine import Connection
 
 from federation import guard, operations
 from federation.config import Config
-from federation.databases import connect
+from federation.databases import DATABASE_ERRORS, connect
 from federation.environments import preconditions
 from federation.errors import FederationError, PreconditionMissing, Side, from_database
 
@@ -68,7 +67,7 @@ def _run_online(config: Config, side: Side, connection: Connection) -> None:
     try:
         with context.begin_transaction():
             context.run_migrations()
-    except sa.exc.DBAPIError as error:
+    except DATABASE_ERRORS as error:
         raise from_database(error, side=side, release=progress.release) from error
     except FederationError as error:
         error.side, error.release = error.side or side, error.release or progress.release
