@@ -327,8 +327,8 @@ reads = (
     Read("name like %sharma%", "SELECT id, name, age FROM hospital_patients WHERE name ILIKE '%sharma%' ORDER BY name"),
     Read(
         "call the next one",
-        "UPDATE hospital_queues SET status = 'in_progress', updated_at = now() "
-        f"WHERE id = '{_id('queue', QUEUES - WAITING + 1)}' RETURNING queue_number, status",  # noqa: S608
+        "UPDATE hospital_queues SET status = 'in_progress', updated_at = now() "  # noqa: S608
+        f"WHERE id = '{_id('queue', QUEUES - WAITING + 1)}' RETURNING queue_number, status",
         1,
         writes=True,
     ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import signal
 import sys
 import threading
 from collections.abc import Iterator
@@ -51,6 +52,8 @@ def command(_config: Config, *, keep: bool) -> Result:
 @contextmanager
 def _interruptible() -> Iterator[None]:
     """Ctrl-C becomes an error of ours, also where the runner has already made one of it."""
+    # A script's background job begins with SIGINT ignored, and Python leaves it so.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield
     except KeyboardInterrupt:
@@ -67,7 +70,7 @@ def _interruptible() -> Iterator[None]:
 def _wait() -> None:
     """Until Ctrl-C."""
     sys.stdout.flush()
-    err.print("Both servers run until Ctrl-C. In another terminal, use the exports: federation status")
+    err.print("Both servers run until Ctrl-C. With the exports, in another terminal: federation status", soft_wrap=True)
     try:
         threading.Event().wait()
     except KeyboardInterrupt:

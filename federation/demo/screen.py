@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
@@ -10,7 +11,7 @@ from rich import box
 from rich.console import Console
 from rich.markup import render
 from rich.padding import Padding
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TextColumn
 from rich.rule import Rule
 from rich.syntax import Syntax
 from rich.table import Table
@@ -35,12 +36,17 @@ class Screen:
             self._console.print()
             self._console.print(Rule(f"[bold cyan]{number}[/]  [bold]{title}[/]", align="left", style="cyan"))
 
-    def line(self, text: str) -> None:
-        """One sentence."""
+    def line(self, *parts: str) -> None:
+        """One line; the last part goes on below itself where it does not fit."""
         if self._plain:
-            self._print(" " * INDENT + text)
-        else:
-            self._console.print(Padding(text, (0, 0, 0, INDENT)))
+            self._print(" " * INDENT + "  ".join(parts))
+            return
+        grid = Table.grid(padding=(0, 2, 0, 0))
+        for _ in parts[:-1]:
+            grid.add_column(no_wrap=True)
+        grid.add_column()
+        grid.add_row(*parts)
+        self._console.print(Padding(grid, (0, 0, 0, INDENT), expand=False))
 
     def busy(self, text: str) -> AbstractContextManager[object]:
         """Something moves while it takes its time."""
@@ -70,17 +76,19 @@ class Screen:
 
     @contextmanager
     def bar(self, title: str, total: int) -> Iterator[Callable[[int], None]]:
-        """A bar that moves by what its function is called with; nothing, when plain."""
+        """A bar that moves by what its function is called with; a line at the end, when plain."""
         if self._plain:
+            started = time.perf_counter()
             yield lambda _: None
+            self.line(title, f"{total:,} rows", f"{time.perf_counter() - started:.2f} s")
             return
         columns = (
-            TextColumn(" " * (INDENT - 1) + "{task.description}"),
-            BarColumn(bar_width=None, complete_style="cyan", finished_style="green"),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
+            TextColumn(" " * (INDENT - 1) + "{task.description:<20}"),
+            BarColumn(complete_style="cyan", finished_style="green"),
+            TextColumn("{task.completed:>7,.0f} rows"),
+            TextColumn("[dim]{task.elapsed:.2f} s[/]"),
         )
-        with Progress(*columns, console=self._console, expand=False) as progress:
+        with Progress(*columns, console=self._console) as progress:
             task = progress.add_task(title, total=total)
             yield lambda rows: progress.advance(task, rows)
 

@@ -98,7 +98,7 @@ class _Story:
         """What came up."""
         for side, server in (("local", self.pair.local), ("cloud", self.pair.cloud)):
             self.seen.servers[side] = server.binaries.version
-            self.screen.line(f"[bold]{side}[/]  PostgreSQL {server.binaries.version} at {server.host}:{server.port}")
+            self.screen.line(f"[bold]{side}[/]", f"PostgreSQL {server.binaries.version} at {server.host}:{server.port}")
         self.screen.line(f"[dim]{seconds:.1f} s[/]")
 
     def bootstrap(self) -> None:
@@ -108,9 +108,8 @@ class _Story:
             started = time.perf_counter()
             with self.screen.busy(f"bootstrap {side}"):
                 bootstrap.apply(self.config, side)
-            self.screen.line(
-                f"[bold]{side}[/]  roles, database and privileges  [dim]{time.perf_counter() - started:.2f} s[/]"
-            )
+            seconds = time.perf_counter() - started
+            self.screen.line(f"[bold]{side}[/]", "roles, database and privileges", f"[dim]{seconds:.2f} s[/]")
 
     def upgrade(self) -> None:
         """Both chains."""
@@ -122,9 +121,8 @@ class _Story:
         self.screen.chapter("The hospital's tables are filled, at the hospital")
         for table in self.material.tables(self.config.site()):
             with self.screen.bar(table.name, table.count) as advance:
-                seconds = load(self.config, table, advance)
+                load(self.config, table, advance)
             self.seen.loaded[table.name] = table.count
-            self.screen.line(f"{table.name}: {table.count:,} rows  [dim]{seconds:.2f} s[/]")
         with self.screen.busy("analyze"):
             analyze(self.config)
         self.screen.line("[dim]ANALYZE: the cloud learns how many rows there are, and no value[/]")
@@ -138,8 +136,9 @@ class _Story:
             ["query", *(caller.title for caller in self.callers)],
             [[escape(read.title), *map(_cell, row)] for read, row in zip(self.material.reads, answers, strict=True)],
         )
-        who = ", ".join(f"{caller.title} is role {caller.role}" for caller in self.callers if caller.sub)
-        self.screen.line(f"[dim]one pooled connection, one transaction a query, rolled back; {who}[/]")
+        self.screen.line(
+            "[dim]one pooled connection; for each query a transaction with the caller's role and claims, rolled back[/]"
+        )
 
     def explain(self, api: Api) -> None:
         """What was sent."""
@@ -161,7 +160,7 @@ class _Story:
             if direction is Direction.DOWN:
                 self.screen.line("[dim]what the release made is dropped with its values; the tables keep their rows[/]")
             answer = self.ask(api, read, self.hospital)
-            self.screen.line(f"at {release} this hospital asks for “{escape(read.title)}”: {_cell(answer)}")
+            self.screen.line(f"[bold]at {release}[/]", f"“{escape(read.title)}”, as this hospital: {_cell(answer)}")
 
     def releases(self) -> None:
         """The two releases side by side."""
@@ -188,7 +187,7 @@ class _Story:
 
         def progress(step: Step, seconds: float) -> None:
             message = escape(messages.get(str(step), ""))
-            self.screen.line(f"[{colour}]{step}[/]  {message}  [dim]{seconds:.2f} s[/]")
+            self.screen.line(f"[{colour}]{step}[/]", f"[dim]{seconds:.2f} s[/]", message)
 
         run = upgrade if direction is Direction.UP else downgrade
         outcome = run(self.config, target, progress=progress)
