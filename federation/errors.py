@@ -138,17 +138,6 @@ def from_database(error: BaseException, *, side: Side, release: str | None = Non
         return made(OWN_SQLSTATES[state], message, server_hint)
     if state in {"55P03", "55006"}:
         return made(LockHeld, f"a lock could not be had in time ({message})", "try again when it is released")
-    if state in {"28P01", "28000"}:
-        url = f"FEDERATION_{side.upper()}_URL"
-        return made(
-            Unreachable, f"the server refuses the login ({message})", f"check the role and the password in {url}"
-        )
-    if state == "3D000":
-        return made(
-            PreconditionMissing,
-            f"the database does not exist ({message})",
-            f"an administrator runs `federation bootstrap {side}`",
-        )
     if state == "42501":
         return made(
             PreconditionMissing,
@@ -174,16 +163,21 @@ def from_database(error: BaseException, *, side: Side, release: str | None = Non
             f"the cloud does not reach the hospital ({message})",
             "check FEDERATION_LINK_HOST, _PORT, _DBNAME and the passwords, then run `federation link apply`",
         )
-    lost = isinstance(original, psycopg.OperationalError) and (not state or state.startswith(("08", "57P")))
-    if lost:
-        return made(
-            Unreachable,
-            f"the database cannot be reached ({_first_reason(message)})",
-            f"check FEDERATION_{side.upper()}_URL and that the server runs",
-        )
+    if isinstance(original, psycopg.OperationalError) and (not state or state.startswith(("08", "57P"))):
+        return made(Unreachable, *_unreachable(message, side))
     return made(FederationError, f"the database refused a statement ({message})", server_hint)
 
 
-def _first_reason(message: str) -> str:
-    """libpq repeats the same reason for each address it tried; the first says enough."""
-    return re.split(r"\n|Multiple connection attempts", message, maxsplit=1)[0].strip().rstrip(":")
+def _unreachable(message: str, side: Side) -> tuple[str, str]:
+    """Sentence and hint for a connection that failed or was lost.
+
+    libpq gives no SQLSTATE for a login that the server refused, only a text that repeats itself for each address.
+    """
+    reason = re.split(r"\n|Multiple connection attempts", message, maxsplit=1)[0].strip().rstrip(":")
+    reason = reason.split("FATAL:")[-1].strip()
+    url = f"FEDERATION_{side.upper()}_URL"
+    if re.search(r"database .* does not exist", reason):
+        return f"the database does not exist ({reason})", f"an administrator runs `federation bootstrap {side}`"
+    if re.search(r"password|authentication|role .* does not exist|pg_hba", reason):
+        return f"the server refuses the login ({reason})", f"check the role and the password in {url}"
+    return f"the database cannot be reached ({reason})", f"check {url} and that the server runs"

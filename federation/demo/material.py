@@ -58,7 +58,8 @@ def load_material(config: Config) -> Material:
     name = config.demo.module
     if name is None:
         raise PreconditionMissing(
-            "federation.toml names no rows for a demo", hint='name a module: [demo] module = "versions.demo"'
+            f"the federation.toml in {config.root} names no rows for a demo",
+            hint='name a module there ([demo] module = "versions.demo"), or another file with --config',
         )
     # As Alembic does for its own files (prepend_sys_path): a console script's path does not hold the clone.
     sys.path.insert(0, str(config.root))

@@ -52,7 +52,7 @@ class Screen:
         """Something moves while it takes its time."""
         return nullcontext() if self._plain else self._console.status(text)
 
-    def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]], caption: str | None = None) -> None:
+    def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Cells under their columns; as plain lines, each in the order of the columns."""
         if self._plain:
             cells = [[render(cell).plain for cell in row] for row in (columns, *rows)]
@@ -61,7 +61,7 @@ class Screen:
                 text = "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
                 self._console.print(" " * INDENT + text.rstrip(), soft_wrap=True, markup=False)
             return
-        table = Table(*columns, box=box.ROUNDED, header_style="bold", caption=caption, caption_justify="left")
+        table = Table(*columns, box=box.ROUNDED, header_style="bold")
         for row in rows:
             table.add_row(*row)
         self._console.print(Padding(table, (0, 0, 0, INDENT), expand=False))

@@ -146,8 +146,10 @@ class _Story:
             if not read.explained:
                 continue
             sent = self.seen.sent = api.explain(read, self.hospital)
-            self.screen.chapter(f"“{read.title}” was one query at the hospital")
-            self.screen.table(sent.columns, [[escape(_shown(value)) for value in row] for row in sent.rows])
+            self.screen.chapter(f"“{escape(read.title)}” was one query at the hospital")
+            self.screen.table(
+                [*map(escape, sent.columns)], [[escape(_shown(value)) for value in row] for row in sent.rows]
+            )
             self.screen.line(f"EXPLAIN: the hospital sent [bold]{sent.fetched}[/] rows for this Remote SQL")
             self.screen.sql(sent.remote_sql)
 
@@ -182,12 +184,12 @@ class _Story:
 
     def go(self, direction: Direction, target: str) -> Outcome:
         """Run to ``target``, a line a step."""
-        messages = {str(planned.step): planned.message for planned in preview(self.config, target)}
+        planned = preview(self.config, target)
+        messages = {(one.step.release, one.step.side): escape(one.message) for one in planned}
         colour = "green" if direction is Direction.UP else "yellow"
 
         def progress(step: Step, seconds: float) -> None:
-            message = escape(messages.get(str(step), ""))
-            self.screen.line(f"[{colour}]{step}[/]", f"[dim]{seconds:.2f} s[/]", message)
+            self.screen.line(f"[{colour}]{step}[/]", f"[dim]{seconds:.2f} s[/]", messages[step.release, step.side])
 
         run = upgrade if direction is Direction.UP else downgrade
         outcome = run(self.config, target, progress=progress)

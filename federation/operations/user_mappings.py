@@ -1,7 +1,8 @@
 """User mappings as Alembic operations: which link role a cloud role uses, the password by reference only.
 
 A statement is logged and so is a bind parameter; the data of COPY is not. So the password travels by COPY into a
-temporary table, and a DO block reads it from there. In ``--sql`` it is a psql variable, filled from the environment.
+temporary table, and a DO block reads it from there. In ``--sql`` it is a psql variable (``FEDERATION_LINK_PASSWORD``,
+``FEDERATION_SERVICE_PASSWORD``), or the environment's variable of that name, and travels by ``\\copy`` all the same.
 
 https://www.postgresql.org/docs/current/sql-createusermapping.html
 """
@@ -76,16 +77,11 @@ def _create(operations: Operations, op: CreateUserMappingOp) -> None:
         send_mapping(context.connection, "CREATE", cloud_role, op.server, user, password)
         return
     variable = f"FEDERATION_{op.link_role.login.upper()}_PASSWORD"
-    context.impl.static_output(f"\\getenv {variable} {variable}")
-    execute(
-        operations,
-        sql.SQL("CREATE USER MAPPING FOR {} SERVER {} OPTIONS (user {}, password :'{}')").format(
-            cloud_role,
-            sql.Identifier(op.server),
-            sql.Literal(op.link_role.name(config)),
-            sql.SQL(variable),
-        ),
-    )
+    execute(operations, _SECRET_TABLE)
+    context.impl.static_output(_PSQL_COPY.format(variable=variable))
+    head = _mapping_head("CREATE", cloud_role, op.server, op.link_role.name(config))
+    execute(operations, _USE_SECRET.format(head=sql.Literal(head)))
+    execute(operations, _FORGET_SECRET)
 
 
 @Operations.implementation_for(DropUserMappingOp)
@@ -111,21 +107,38 @@ def send_mapping(
     The block catches what the inner statement raises, because an uncaught error would print that statement as its
     CONTEXT; state and message are raised again.
     """
+    head = _mapping_head(verb, cloud_role, server, user)
+    driver: psycopg.Connection = connection.connection.driver_connection  # type: ignore[assignment]
+    with driver.cursor() as cursor:
+        cursor.execute(_SECRET_TABLE)
+        with cursor.copy("COPY pg_temp.federation_secret (password) FROM STDIN") as copy:
+            copy.write_row((password,))
+        cursor.execute(_USE_SECRET.format(head=sql.Literal(head)))
+        cursor.execute(_FORGET_SECRET)
+
+
+def _mapping_head(verb: Literal["CREATE", "ALTER"], cloud_role: sql.Composable, server: str, user: str) -> str:
+    """The statement up to the password."""
     option = sql.SQL("" if verb == "CREATE" else "SET ")
     statement = sql.SQL(
         "{verb} USER MAPPING FOR {role} SERVER {server} OPTIONS ({option}user {user}, {option}password "
     )
-    head = statement.format(
+    return statement.format(
         verb=sql.SQL(verb), role=cloud_role, server=sql.Identifier(server), option=option, user=sql.Literal(user)
     ).as_string(None)
-    driver: psycopg.Connection = connection.connection.driver_connection  # type: ignore[assignment]
-    with driver.cursor() as cursor:
-        cursor.execute("CREATE TEMPORARY TABLE federation_secret (password text NOT NULL) ON COMMIT DROP")
-        with cursor.copy("COPY pg_temp.federation_secret (password) FROM STDIN") as copy:
-            copy.write_row((password,))
-        cursor.execute(_USE_SECRET.format(head=sql.Literal(head)))
-        cursor.execute("DROP TABLE pg_temp.federation_secret")
 
+
+_SECRET_TABLE = sql.SQL("CREATE TEMPORARY TABLE federation_secret (password text NOT NULL) ON COMMIT DROP")
+
+_FORGET_SECRET = sql.SQL("DROP TABLE pg_temp.federation_secret")
+
+# psql interpolates no variable in \\copy, so the variable becomes the environment's, which a program prints. A csv with
+# control characters for delimiter and quote takes every character of a password as it is.
+_PSQL_COPY = """\\if :{{?{variable}}}
+\\setenv {variable} :{variable}
+\\endif
+\\copy pg_temp.federation_secret (password) FROM PROGRAM 'printenv {variable}' \
+WITH (FORMAT csv, DELIMITER E'\\x01', QUOTE E'\\x02')"""
 
 _USE_SECRET = sql.SQL(
     """

@@ -1,0 +1,18 @@
+"""The benchmarks run. How long anything takes is no matter for a test."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+from deployments import ROOT
+
+
+def test_every_contender_of_the_lockstep_benchmark_reaches_head() -> None:
+    command = [sys.executable, "benchmarks/lockstep.py", "--rounds", "1", "--json"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert [len(contender["seconds"]) for contender in result["contenders"]] == [1, 1, 1, 1]
+    assert {type(target["met"]) for target in result["targets"]} == {bool}
