@@ -7,7 +7,8 @@
     ├── Unreachable                 6  a database cannot be reached
     ├── VerificationFailed          7  what arrived is not what was declared
     ├── Refused                     8  it would break the other side, cannot be undone, or something is in the way
-    └── PreconditionMissing         9  a setting, role, privilege, extension or server version
+    ├── PreconditionMissing         9  a setting, role, privilege, extension or server version
+    └── Interrupted               130  Ctrl-C
 
 Each carries what a caller needs, so that nobody parses the text: ``side``, ``release``, ``statement`` and ``hint``
 (what to do, usually a command). ``str(error)`` is the sentence that people read, hint included. The cause is
@@ -106,6 +107,12 @@ class PreconditionMissing(FederationError):
     """A setting, role, privilege, extension or server version is missing."""
 
     exit_code = 9
+
+
+class Interrupted(FederationError):
+    """Ctrl-C. The code is what shells give to a program that ends by it: 128 + SIGINT."""
+
+    exit_code = 130
 
 
 OWN_SQLSTATES: dict[str, type[FederationError]] = {

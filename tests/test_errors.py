@@ -29,6 +29,7 @@ def test_exit_codes_are_those_of_the_interface() -> None:
         "VerificationFailed": 7,
         "Refused": 8,
         "PreconditionMissing": 9,
+        "Interrupted": 130,
     }
     assert errors.FederationError.exit_code == 1
 

@@ -15,13 +15,7 @@ from federation.cli.output import Result, common, err, out
 from federation.config import Config
 from federation.demo import tell
 from federation.demo.screen import Screen
-from federation.errors import FederationError
-
-
-class Interrupted(FederationError):
-    """Ctrl-C. The code is what shells give to a program that ends by it: 128 + SIGINT."""
-
-    exit_code = 130
+from federation.errors import FederationError, Interrupted
 
 
 @click.command("demo")

@@ -7,6 +7,7 @@ object, errors included.
 from __future__ import annotations
 
 import functools
+import io
 import json
 import sys
 from collections.abc import Callable, Mapping
@@ -18,7 +19,7 @@ import click
 from rich.console import Console, RenderableType
 
 from federation.config import Config
-from federation.errors import FederationError
+from federation.errors import FederationError, Interrupted
 
 SCHEMA_VERSION = 1
 """Version of the JSON objects; a key that changes its meaning raises it, a new key does not."""
@@ -42,12 +43,15 @@ def common(function: Callable[..., Result]) -> Callable[..., None]:
     @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
     @functools.wraps(function)
     def wrapper(*, config_path: Path | None, as_json: bool, **arguments: Any) -> None:
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="replace")  # an arrow that a terminal cannot show stops nothing
         try:
             result = function(Config.load(config_path), **arguments)
         except FederationError as error:
             _fail(error, as_json=as_json)
         except KeyboardInterrupt:
-            _fail(FederationError("interrupted"), as_json=as_json)
+            _fail(Interrupted("interrupted"), as_json=as_json)
         else:
             if as_json:
                 _print_json(result.data)

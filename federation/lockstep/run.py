@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
@@ -19,7 +19,7 @@ from sqlalchemy.engine import Connection
 from federation.config import Config
 from federation.databases import SIDES, connect, run_lock
 from federation.environments import alembic_config
-from federation.errors import FederationError, ReleasesDiffer, Side
+from federation.errors import FederationError, Interrupted, ReleasesDiffer, Side
 from federation.guard import current_release
 from federation.lockstep import preflight
 from federation.lockstep.plan import Direction, Step, steps_down, steps_up
@@ -118,9 +118,14 @@ class _Run:
             except (Exception, KeyboardInterrupt) as error:
                 raise self.settle(step, before, _as_ours(error, step)) from error
             outcome.steps.append((step, seconds))
-            if self.progress is not None:
-                self.progress(step, seconds)
+            self.tell(step, seconds)
         return outcome
+
+    def tell(self, step: Step, seconds: float) -> None:
+        """A line that cannot be printed must not stop a release half-way."""
+        if self.progress is not None:
+            with suppress(Exception):
+                self.progress(step, seconds)
 
     def take(self, step: Step) -> float:
         """Run one half of a release in its own transaction; seconds it took."""
@@ -136,9 +141,7 @@ class _Run:
             self.open()
             if first_half is not None and self.on_failure == "rollback" and self.second_half_is_missing(step):
                 undo = _opposite(first_half, self.releases)
-                seconds = self.take(undo)
-                if self.progress is not None:
-                    self.progress(undo, seconds)
+                self.tell(undo, self.take(undo))
             local, cloud = self.positions()
         except Exception as error:  # whatever it is, the first failure is the one to tell
             told = ReleasesDiffer(
@@ -172,9 +175,7 @@ def _as_ours(error: BaseException, step: Step) -> FederationError:
     if isinstance(error, FederationError):
         return error
     if isinstance(error, KeyboardInterrupt):
-        text = "interrupted"
-    elif isinstance(error, CommandError):
-        text = str(error)
-    else:
-        text = f"the migration failed ({type(error).__name__}: {error})"
+        return Interrupted("interrupted", side=step.side, release=step.release)
+    own = isinstance(error, CommandError)  # Alembic's, which reads as a sentence
+    text = str(error) if own else f"the migration failed ({type(error).__name__}: {error})"
     return FederationError(text, side=step.side, release=step.release)

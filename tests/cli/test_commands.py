@@ -1,0 +1,106 @@
+"""The command line: usage, JSON and exit codes as the interface says."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+from click.testing import CliRunner
+
+from federation.cli import main
+from federation.lockstep import upgrade
+
+if TYPE_CHECKING:
+    from deployments import Deployment
+
+COMMANDS = sorted(main.list_commands(main.make_context("federation", [], resilient_parsing=True)))
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_explains_itself(name: str) -> None:
+    result = CliRunner().invoke(main, [name, "--help"])
+    assert result.exit_code == 0
+    assert result.output.startswith("Usage: ")
+
+
+def test_usage_errors_exit_with_2() -> None:
+    for words in (
+        ["nonsense"],
+        ["bootstrap"],
+        ["bootstrap", "elsewhere"],
+        ["downgrade"],
+        ["upgrade", "--on-failure=x"],
+    ):
+        assert CliRunner().invoke(main, words).exit_code == 2, words
+
+
+def test_a_downgrade_without_a_terminal_needs_yes(deployment: Deployment) -> None:
+    upgrade(deployment.config, "0001")
+    assert deployment.federation("downgrade", "base").returncode == 2
+    assert deployment.federation("downgrade", "-1", "--yes").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "keys"),
+    [
+        (("status",), {"local", "cloud", "head", "state", "next", "errors"}),
+        (("plan",), {"steps"}),
+        (("upgrade",), {"release", "steps"}),
+        (("history",), {"history"}),
+        (("account", "list"), {"accounts"}),
+        (("bootstrap", "local"), {"side", "applied", "sql"}),
+        (("bootstrap", "cloud", "--apply"), {"side", "applied", "done", "present"}),
+        (("link", "apply"), {"server", "address", "mappings", "proved"}),
+    ],
+)
+def test_json_is_one_object_with_a_schema_version(
+    federated: Deployment, words: tuple[str, ...], keys: set[str]
+) -> None:
+    result = federated.federation(*words, "--json")
+    assert result.returncode == 0, result.stderr
+    seen = json.loads(result.stdout)
+    assert seen.pop("schema_version") == 1
+    assert set(seen) == keys
+
+
+def test_status_exits_with_4_while_the_databases_differ(deployment: Deployment) -> None:
+    upgrade(deployment.config, "0001")
+    assert deployment.federation("status").returncode == 0
+    assert deployment.alembic("local", "upgrade", "0002").returncode == 0
+    result = deployment.federation("status")
+    assert result.returncode == 4
+    assert "next: federation upgrade 0002" in result.stdout
+    assert deployment.federation("upgrade", "0002").returncode == 0
+    assert deployment.federation("status").returncode == 0
+
+
+def test_accounts_are_kept_by_the_command(federated: Deployment) -> None:
+    sub = "00000000-0000-0000-0000-000000000009"
+    assert federated.federation("account", "add", sub, "--claims", '{"clinic_id": "c1"}').returncode == 0
+    listed = json.loads(federated.federation("account", "list", "--json").stdout)["accounts"]
+    assert {"sub": sub, "role": "authenticated", "clinic_id": "c1"} in [account["claims"] for account in listed]
+    assert federated.federation("account", "add", sub, "--claims", "[1]").returncode == 8
+    assert federated.federation("account", "remove", sub).returncode == 0
+
+
+def test_a_run_by_another_holds_with_5(federated: Deployment) -> None:
+    with federated.owner("local") as owner:
+        owner.execute("SELECT pg_advisory_lock(%s)", [0x666564_6572617465])
+        result = federated.federation("downgrade", "base", "--yes")
+    assert result.returncode == 5
+    assert "another federation run" in result.stderr
+
+
+def test_a_terminal_that_cannot_show_arrows_stops_nothing(deployment: Deployment) -> None:
+    result = deployment.federation("upgrade", "0001", PYTHONIOENCODING="ascii")
+    assert result.returncode == 0, result.stderr
+
+
+def test_the_module_is_the_command() -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "federation", "--version"], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.startswith("federation, version ")
