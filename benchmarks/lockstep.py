@@ -229,11 +229,7 @@ def measure(rounds: int, console: Console) -> Result:
 
 def show(result: Result, console: Console) -> None:
     """A table, the parts of federation's median, the targets."""
-    table = Table(
-        title=f"base to head, seconds of {len(result.steps)} rounds "
-        f"(PostgreSQL {result.version}, Python {platform.python_version()}, {os.cpu_count()} processors)",
-        title_justify="left",
-    )
+    table = Table(title=f"base to head, seconds, {len(result.steps)} rounds", title_justify="left")
     table.add_column("")
     for name in ("median", "min", "max", "to psql"):
         table.add_column(name, justify="right")
@@ -241,6 +237,7 @@ def show(result: Result, console: Console) -> None:
         over = "" if contender is result.psql else f"{contender.median - result.psql.median:+.2f}"
         figures = (contender.median, min(contender.seconds), max(contender.seconds))
         table.add_row(contender.name, *(f"{figure:.2f}" for figure in figures), over)
+    console.print(f"PostgreSQL {result.version}, Python {platform.python_version()}, {os.cpu_count()} processors")
     console.print(table)
     console.print("federation: " + " + ".join(f"{name} {seconds:.2f}" for name, seconds in result.parts.items()))
     for name, median, limit, met in result.targets:

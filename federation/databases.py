@@ -38,6 +38,7 @@ def engine(config: Config, side: Side, *, admin: bool = False) -> Engine:
         config.url(side, admin=admin),
         poolclass=NullPool,
         hide_parameters=True,
+        use_native_hstore=False,
         connect_args={
             "connect_timeout": config.database.connect_timeout,
             "application_name": "federation",

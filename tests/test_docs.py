@@ -1,0 +1,207 @@
+"""The pages do what they say: each command in docs/ is run, in the page's order, in one shell.
+
+A ```console block holds commands (``$ …``), lines that they print, in this order (``…`` stands for anything, on a line
+of its own for any lines) and ``# exit N`` where the code is not 0. Such lines in an HTML comment are run and not shown.
+A ```sh block is not run, and ``<!-- not run -->`` above it says so.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import subprocess
+import sys
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import pytest
+from deployments import ROOT, copy_root
+
+from federation import config, errors
+from federation.administration import bootstrap
+from federation.cli import main
+from federation.config import Config
+from federation.servers import Pair
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+README = ROOT / "README.md"
+DOCS = sorted((ROOT / "docs").glob("*.md"))
+BEFORE_BOOTSTRAP = {"adopt"}
+"""Pages that begin on servers that nobody has prepared; the others begin at base."""
+
+
+@dataclass
+class Command:
+    """A command of a page, and what the page says that it does."""
+
+    text: str
+    shown: list[str] = field(default_factory=list)
+    exit_code: int = 0
+
+
+def commands(page: str) -> list[Command]:
+    """The commands of a page, in its order."""
+    found: list[Command] = []
+    for console, comment in re.findall(
+        r"^```console\n(.*?)^```$|^<!--[^\n]*\n(\$.*?)^-->$", page, re.MULTILINE | re.DOTALL
+    ):
+        lines = (console or comment).splitlines()
+        assert lines[0].startswith("$ "), lines[0]
+        for line in lines:
+            if line.startswith("$ "):
+                found.append(Command(line[2:]))
+            elif line.startswith("# exit "):
+                found[-1].exit_code = int(line.split()[2])
+            else:
+                found[-1].shown.append(line)
+    return found
+
+
+def first_missing(shown: list[str], output: str) -> str | None:
+    """The first line of ``shown`` that ``output`` does not hold below those before it."""
+    printed = iter(output.splitlines())
+    for line in shown:
+        pattern = re.compile(".*".join(re.escape(part) for part in line.rstrip().split("…")))
+        if line.strip() != "…" and not any(pattern.fullmatch(real.rstrip()) for real in printed):
+            return line
+    return None
+
+
+def run(page: list[Command], pair: Pair, folder: Path) -> list[tuple[int, str]]:
+    """Exit code and output of each command, in one shell, up to the first that ends otherwise than said."""
+    script = "".join(
+        f"{{ {command.text}\n}} >{folder}/{n}.out 2>&1 </dev/null\n"
+        f"echo $? >{folder}/{n}.code; [ $(cat {folder}/{n}.code) = {command.exit_code} ] || exit 1\n"
+        for n, command in enumerate(page)
+    )
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("FEDERATION_", "PG"))}
+    path = os.pathsep.join([str(Path(sys.executable).parent), str(pair.local.binaries.bindir), clean["PATH"]])
+    (folder / "repository").mkdir()
+    subprocess.run(
+        ["bash", "-c", script],
+        cwd=copy_root(folder / "repository"),
+        env=clean | pair.environment() | {"PATH": path, "COLUMNS": "120"},
+        check=False,
+        timeout=300,
+    )
+    done = [(folder / f"{n}.code", folder / f"{n}.out") for n in range(len(page))]
+    return [(int(code.read_text()), output.read_text()) for code, output in done if code.exists()]
+
+
+def run_page(page: Path, folder: Path) -> list[tuple[int, str]]:
+    with Pair() as pair:
+        if page.stem not in BEFORE_BOOTSTRAP:
+            settings = Config.load(ROOT / "federation.toml", pair.environment())
+            bootstrap.apply(settings, "local")
+            bootstrap.apply(settings, "cloud")
+        return run(commands(page.read_text()), pair, folder)
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[list[tuple[int, str]]]]]:
+    """The pages that have commands, side by side: what takes their time is Python's start."""
+    with ThreadPoolExecutor() as pool:
+        yield {
+            page.stem: pool.submit(run_page, page, tmp_path_factory.mktemp(page.stem))
+            for page in DOCS
+            if commands(page.read_text())
+        }
+
+
+@pytest.mark.parametrize("page", [page for page in DOCS if commands(page.read_text())], ids=lambda page: page.stem)
+def test_a_page_does_what_it_says(page: Path, pages: dict[str, Future[list[tuple[int, str]]]]) -> None:
+    ran = pages[page.stem].result()
+    said = commands(page.read_text())
+    for command, (code, output) in zip(said, ran, strict=False):
+        assert code == command.exit_code, f"{command.text}\n{output}"
+        missing = first_missing(command.shown, output)
+        assert missing is None, f"{command.text}\nsays {missing!r} and not\n{output}"
+    assert len(ran) == len(said)
+
+
+def test_a_page_that_says_something_else_would_be_seen() -> None:
+    page = commands("<!-- before\n$ one\n-->\n```console\n$ two\nfirst\n…\nthi…\n# exit 3\n```\n")
+    assert page == [Command("one"), Command("two", ["first", "…", "thi…"], 3)]
+    assert first_missing(page[1].shown, "first\nsecond\nthird\n") is None
+    assert first_missing(page[1].shown, "third\nfirst\n") == "thi…"
+    assert first_missing(page[1].shown, "a first\nthird\n") == "first"
+
+
+def test_the_readme_shows_what_the_demo_prints() -> None:
+    (shown,) = re.findall(
+        r"^<!-- from: federation demo -->\n```text\n(.*?)^```$", README.read_text(), re.MULTILINE | re.DOTALL
+    )
+    told = subprocess.run(
+        [sys.executable, "-m", "federation", "demo"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+
+    def timeless(text: str) -> str:
+        return re.sub(r"\d+\.\d+ (?=m?s\b)", "N ", re.sub(" +", " ", text))
+
+    missing = first_missing(timeless(shown).splitlines(), timeless(told.stdout))
+    assert missing is None, f"the README says {missing!r} and not\n{told.stdout}"
+
+
+@pytest.mark.parametrize("page", [README, *DOCS], ids=lambda page: page.stem)
+def test_every_block_is_run_or_says_that_it_is_not(page: Path) -> None:
+    text = page.read_text()
+    kinds = re.findall(r"^```(\w*)\n.*?^```$", text, re.MULTILINE | re.DOTALL)
+    if page == README:  # the two commands that set up a clone, and what the first one prints
+        assert kinds == ["sh", "text"]
+    else:
+        assert set(kinds) <= {"console", "sh"}
+        assert kinds.count("sh") == text.count("<!-- not run -->\n```sh\n")
+
+
+@pytest.mark.parametrize("page", [README, *DOCS], ids=lambda page: page.stem)
+def test_every_command_and_option_named_in_a_page_exists(page: Path) -> None:
+    for span in re.findall(r"`federation ([^`]+)`", page.read_text()):
+        command: click.Command = main
+        for word in re.findall(r"[\w-]+", span.replace("…", "")):
+            if isinstance(command, click.Group):
+                found = command.get_command(click.Context(command), word)
+                assert found is not None, f"federation {span}"
+                command = found
+            elif word.startswith("--"):
+                assert any(word in option.opts for option in command.params), f"federation {span}"
+
+
+def test_the_readme_names_every_command() -> None:
+    named = set(re.findall(r"^\| `federation (\w+)", README.read_text(), re.MULTILINE))
+    assert named == set(main.list_commands(click.Context(main)))
+
+
+def test_the_readmes_exit_codes_are_those_of_the_errors() -> None:
+    rows = re.findall(r"^\| (\d+) \| (?:`(\w+)`)? ?\|", README.read_text(), re.MULTILINE)
+    classes = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Exception)]
+    raised = {str(kind.exit_code): kind.__name__ for kind in classes if issubclass(kind, errors.FederationError)}
+    assert dict(rows) == raised | {"0": "", "2": ""}
+    assert len(rows) == len(dict(rows))
+
+
+def test_the_readme_names_every_variable() -> None:
+    (table,) = re.findall(r"^\| variable .*?\n\n", README.read_text(), re.MULTILINE | re.DOTALL)
+    first_column = " ".join(row.split("|")[1] for row in table.splitlines() if row)
+    assert set(re.findall(r"FEDERATION_\w+", first_column)) == {*config._VARIABLES, "FEDERATION_PG_BIN"}
+
+
+@pytest.mark.parametrize("page", [README, *DOCS], ids=lambda page: page.stem)
+def test_every_test_and_page_that_a_page_names_exists(page: Path) -> None:
+    text = page.read_text()
+    for file, name in re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", text):
+        functions = [
+            node.name for node in ast.parse((ROOT / file).read_text()).body if isinstance(node, ast.FunctionDef)
+        ]
+        assert not name or name in functions, f"{file}::{name}"
+    for target in re.findall(r"\]\((?!https?:)([^)]+)\)", text):
+        file, _, anchor = target.partition("#")
+        linked = page.parent / file if file else page
+        headings = re.findall(r"^#+ (.+)$", linked.read_text(), re.MULTILINE)
+        slugs = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+        assert not anchor or anchor in slugs, target
