@@ -164,13 +164,13 @@ def from_database(error: BaseException, *, side: Side, release: str | None = Non
             "; ".join(part for part in (message, *(dependents or "").splitlines()) if part),
             "drop what depends on it, or move it away, then run the command again",
         )
-    if state.startswith("HV"):
+    if state.startswith(("HV", "08")):  # sent by the cloud's server: a failure of our own session has no such state
         return made(
             Unreachable,
             f"the cloud does not reach the hospital ({message})",
             "check FEDERATION_LINK_HOST, _PORT, _DBNAME and the passwords, then run `federation link apply`",
         )
-    if isinstance(original, psycopg.OperationalError) and (not state or state.startswith(("08", "57P"))):
+    if isinstance(original, psycopg.OperationalError) and (not state or state.startswith("57P")):
         return made(Unreachable, *_unreachable(message, side))
     return made(FederationError, f"the database refused a statement ({message})", server_hint)
 
@@ -186,5 +186,8 @@ def _unreachable(message: str, side: Side) -> tuple[str, str]:
     if re.search(r"database .* does not exist", reason):
         return f"the database does not exist ({reason})", f"an administrator runs `federation bootstrap {side}`"
     if re.search(r"password|authentication|role .* does not exist|pg_hba", reason):
-        return f"the server refuses the login ({reason})", f"check the role and the password in {url}"
+        return f"the server refuses the login ({reason})", (
+            f"check the role and the password in {url}; before the first use an administrator runs "
+            f"`federation bootstrap {side}`"
+        )
     return f"the database cannot be reached ({reason})", f"check {url} and that the server runs"

@@ -46,5 +46,6 @@ def main() -> None:
     """Upgrade and roll back a hospital's database and the app's cloud database in lockstep.
 
     Exit codes: 0 done; 1 unexpected error; 2 usage; 3 changes pending; 4 the databases are not at the same release;
-    5 lock held; 6 a database cannot be reached; 7 verification failed; 8 refused; 9 a precondition is missing.
+    5 lock held; 6 a database cannot be reached; 7 verification failed; 8 refused; 9 a precondition is missing;
+    130 interrupted.
     """

@@ -7,13 +7,13 @@ import sys
 import click
 
 from federation.cli.output import Result, common
-from federation.cli.steps import on_failure, print_step, shown
+from federation.cli.steps import ReleaseCommand, on_failure, print_step, shown
 from federation.config import Config
 from federation.lockstep import downgrade
 from federation.lockstep.run import OnFailure
 
 
-@click.command("downgrade", context_settings={"ignore_unknown_options": True})
+@click.command("downgrade", cls=ReleaseCommand)
 @click.argument("release")
 @click.option("--yes", is_flag=True, help="Do not ask; needed without a terminal.")
 @on_failure

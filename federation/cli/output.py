@@ -24,7 +24,13 @@ from federation.errors import FederationError, Interrupted
 SCHEMA_VERSION = 1
 """Version of the JSON objects; a key that changes its meaning raises it, a new key does not."""
 
-out, err = Console(highlight=False), Console(stderr=True, highlight=False)
+_UNWRAPPED = 10_000
+"""Columns of what is no terminal: a log's lines are not folded."""
+
+out, err = (
+    Console(stderr=stderr, highlight=False, width=None if stream.isatty() else _UNWRAPPED)
+    for stderr, stream in ((False, sys.stdout), (True, sys.stderr))
+)
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,14 @@ import click
 from rich.table import Table
 
 from federation.cli.output import Result, common
+from federation.cli.steps import ReleaseCommand
 from federation.config import Config
 from federation.errors import PendingChanges
 from federation.lockstep import Direction
 from federation.lockstep.preview import preview
 
 
-@click.command("plan", context_settings={"ignore_unknown_options": True})
+@click.command("plan", cls=ReleaseCommand)
 @click.argument("release", default="head")
 @click.option("--check", is_flag=True, help="Exit with 3 when there is something to do.")
 @common

@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
+import re
+
 import click
 
 from federation.cli.output import err
 from federation.lockstep import Direction, Outcome, Step
+
+
+class ReleaseCommand(click.Command):
+    """A command whose RELEASE may be ``-1``: a number is no option, and any other option must be known."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put relative releases behind ``--``."""
+        relative = [arg for arg in args if re.fullmatch(r"-\d+", arg)]
+        return super().parse_args(
+            ctx, [arg for arg in args if arg not in relative] + (["--", *relative] if relative else [])
+        )
+
 
 on_failure = click.option(
     "--on-failure",

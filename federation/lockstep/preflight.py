@@ -65,6 +65,6 @@ def refuse_tables_in_the_way(config: Config, side: Side, connection: Connection)
         raise Refused(
             f"in the way: {names}",
             side=side,
-            hint="move its rows to the hospital, then rename or drop it "
-            f"(ALTER TABLE {tables.schema_}.{found[0].relname} SET SCHEMA …); nothing was changed",
+            hint=f"nothing was changed; move it away (ALTER TABLE {tables.schema_}.{found[0].relname} SET SCHEMA …), "
+            "upgrade, then copy its rows",
         )

@@ -32,6 +32,8 @@ def test_usage_errors_exit_with_2() -> None:
         ["bootstrap"],
         ["bootstrap", "elsewhere"],
         ["downgrade"],
+        ["plan", "--chek"],
+        ["downgrade", "--yess", "base"],
         ["upgrade", "--on-failure=x"],
     ):
         assert CliRunner().invoke(main, words).exit_code == 2, words
