@@ -37,6 +37,8 @@ class LinkConfig(_Model):
 
     server: str = "hospital"
     """Name of the foreign server in the cloud; the cloud chain creates it under this name."""
+    server_options: dict[str, str] | None = None
+    """The server's options that releases set (``fetch_size``, …); address and timeouts are set by `link apply`."""
     host: str | None = None
     port: int | None = Field(default=None, ge=1, le=65535)
     dbname: str | None = None
@@ -64,13 +66,45 @@ class RolesConfig(_Model):
     """The NOLOGIN role that owns the function which names the caller to the hospital."""
 
 
+class PolicyConfig(_Model):
+    """A policy of the exported tables at the hospital, or of the ``tables`` named."""
+
+    name: str
+    using: str | None = None
+    with_check: str | None = None
+    command: Literal["ALL", "SELECT", "INSERT", "UPDATE", "DELETE"] = "ALL"
+    roles: tuple[str, ...] = ("public",)
+    """Roles by name; ``@link`` and ``@service`` are the link roles."""
+    tables: tuple[str, ...] | None = None
+
+
+Privilege: TypeAlias = Literal["SELECT", "INSERT", "UPDATE", "DELETE"]
+
+
 class TablesConfig(_Model):
-    """What is exported: the app's table names, the same on both sides."""
+    """What is exported: the app's table names, the same on both sides, and what stands around them.
+
+    What is left out (None) is not managed: neither compared nor generated.
+    """
 
     schema_: str = Field(default="public", alias="schema")
     exported: tuple[str, ...] = ()
     metadata: str | None = None
     """``module:attribute`` of the SQLAlchemy MetaData that declares the local tables."""
+    link_schema: str = "federation_link"
+    """Where the cloud keeps the foreign tables."""
+    predicate: str = "(SELECT federation.bind_claims()) IS NOT NULL"
+    """The views' WHERE, in a form that postgres_fdw can send."""
+    site_column: str | None = None
+    """The column that holds the site's id in every row, if the tables have one."""
+    view_grants: dict[str, tuple[Privilege, ...]] | None = None
+    """Privileges on the views, by cloud role."""
+    link_grants: dict[Literal["@link", "@service"], tuple[Privilege, ...]] | None = None
+    """Privileges on the local tables, by link role."""
+    policies: tuple[PolicyConfig, ...] | None = None
+    """The hospital's policies; empty means that there must be none."""
+    comments: dict[str, str] | None = None
+    """The views' comments, by table."""
 
 
 class DemoConfig(_Model):

@@ -13,8 +13,11 @@ ROOT = Path(federation.__file__).parent
 ROWS = (
     ("cli", "demo", "administration", "lockstep", "environments", "operations", "binding"),
     ("cli", "demo", "administration", "lockstep", "environments", "guard"),
+    ("cli", "scaffold", "drift", "environments", "operations", "binding"),
+    ("scaffold", "lockstep"),
     ("demo", "servers"),
     ("__main__", "cli"),
+    ("plugin", "drift", "operations"),
 )
 EVERYONES = {"config", "errors", "databases"}
 

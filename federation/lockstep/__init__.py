@@ -1,4 +1,7 @@
-"""Both databases in lockstep: releases paired by id, local first on the way up, cloud first on the way down."""
+"""Both databases in lockstep: releases paired by id, local first on the way up, cloud first on the way down.
+
+A release that removes something (``phase = "contract"``) goes the other way round.
+"""
 
 from federation.lockstep.plan import Direction, Step, steps_down, steps_up
 from federation.lockstep.release import Releases

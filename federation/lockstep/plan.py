@@ -32,7 +32,7 @@ class Step:
 
 
 def steps_up(releases: Releases, local: int, cloud: int, target: int) -> list[Step]:
-    """From the two positions up to ``target``: release by release, local first, what is done already left out.
+    """From the two positions up to ``target``: release by release, in its order, what is done already left out.
 
     Raises ReleasesDiffer when a side is beyond ``target``, Refused when both are.
     """
@@ -53,13 +53,13 @@ def steps_up(releases: Releases, local: int, cloud: int, target: int) -> list[St
     return [
         Step(releases.ids[n - 1], side, Direction.UP, releases.at(n))
         for n in range(1, target + 1)
-        for side in ("local", "cloud")
+        for side in releases.order(releases.ids[n - 1])
         if positions[side] < n
     ]
 
 
 def steps_down(releases: Releases, local: int, cloud: int, target: int) -> list[Step]:
-    """From the two positions down to ``target``: release by release, cloud first.
+    """From the two positions down to ``target``: release by release, each in its opposite order.
 
     Raises Refused when a side is below ``target``.
     """
@@ -74,6 +74,6 @@ def steps_down(releases: Releases, local: int, cloud: int, target: int) -> list[
     return [
         Step(releases.ids[n - 1], side, Direction.DOWN, releases.at(n - 1))
         for n in range(max(local, cloud), target, -1)
-        for side in ("cloud", "local")
+        for side in reversed(releases.order(releases.ids[n - 1]))
         if positions[side] >= n
     ]

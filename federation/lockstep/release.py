@@ -8,6 +8,7 @@ from alembic.script import Script, ScriptDirectory
 from alembic.util import CommandError
 
 from federation.config import Config
+from federation.databases import SIDES
 from federation.environments import alembic_config
 from federation.errors import Refused, Side
 
@@ -39,6 +40,23 @@ class Releases:
     def ids(self) -> tuple[str, ...]:
         """Their ids, oldest first."""
         return tuple(script.revision for script in self.local)
+
+    def is_contract(self, release: str) -> bool:
+        """Whether the release removes something (``phase = "contract"`` in both files): then the cloud goes first.
+
+        Raises Refused when its two files disagree, or name another phase.
+        """
+        phases = {getattr(self.script(side, release).module, "phase", "expand") for side in SIDES}
+        if len(phases) > 1 or not phases <= {"expand", "contract"}:
+            raise Refused(
+                f"release {release} is {' and '.join(sorted(map(str, phases)))}",
+                hint='both of its files say phase = "expand" or both phase = "contract"',
+            )
+        return phases == {"contract"}
+
+    def order(self, release: str) -> tuple[Side, Side]:
+        """Which side's half comes first on the way up; the way down is the other way round."""
+        return ("cloud", "local") if self.is_contract(release) else ("local", "cloud")
 
     def script(self, side: Side, release: str) -> Script:
         """The revision of ``release`` on ``side``."""

@@ -55,7 +55,7 @@ class Status:
             case State.LOCAL_AHEAD:
                 return f"federation upgrade {self.local}"
             case State.CLOUD_AHEAD:
-                return f"federation downgrade {self.local or 'base'}"
+                return f"federation upgrade {self.cloud}"
             case State.WHOLE:
                 return None if self.local == self.head else "federation upgrade"
 

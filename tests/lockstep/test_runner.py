@@ -240,3 +240,54 @@ def test_forget_is_refused_while_a_side_holds_a_release(tiny: Deployment) -> Non
     result = tiny.federation("forget")
     assert result.returncode == 8
     assert "downgrade base" in result.stderr
+
+
+@pytest.fixture
+def contracting(tiny: Deployment) -> Deployment:
+    """Release 0003 takes the column away again: the cloud lets go of it before the hospital drops it."""
+    chains = {"local": dict(three.LOCAL), "cloud": dict(three.CLOUD)}
+    for chain in chains.values():
+        chain["0003"] = chain["0002"][::-1]
+    three.write(tiny.root, **chains)
+    for side in chains:
+        file = tiny.root / "versions" / side / "0003.py"
+        file.write_text(file.read_text() + '\n\nphase = "contract"\n')
+    return tiny
+
+
+def test_a_contract_release_goes_the_other_way_round(contracting: Deployment) -> None:
+    upgrade(contracting.config, "0002")
+    up = upgrade(contracting.config)
+    assert [step.side for step, _ in up.steps] == ["cloud", "local"]
+    down = downgrade(contracting.config, "0002")
+    assert [step.side for step, _ in down.steps] == ["local", "cloud"]
+    with contracting.as_user() as caller:
+        caller.execute("SELECT id, text FROM note")
+
+
+def test_a_contract_releases_failing_local_half_brings_the_clouds_column_back(contracting: Deployment) -> None:
+    upgrade(contracting.config, "0002")
+    file = contracting.root / "versions/local/0003.py"
+    file.write_text(file.read_text().replace('op.drop_column("note", "text")', FAILS))
+    with pytest.raises(FederationError, match="division by zero"):
+        upgrade(contracting.config)
+    assert at(contracting) == ("0002", "0002")
+    with contracting.as_user() as caller:
+        caller.execute("SELECT id, text FROM note")
+
+
+def test_a_half_done_contract_release_is_closed_by_the_command_that_status_names(contracting: Deployment) -> None:
+    upgrade(contracting.config, "0002")
+    assert contracting.alembic("cloud", "upgrade", "0003").returncode == 0
+    status = read_status(contracting.config)
+    assert (status.state, status.next_command) == (State.CLOUD_AHEAD, "federation upgrade 0003")
+    upgrade(contracting.config, "0003")
+    assert at(contracting) == ("0003", "0003")
+
+
+def test_files_that_disagree_about_the_phase_are_refused(contracting: Deployment) -> None:
+    file = contracting.root / "versions/cloud/0003.py"
+    file.write_text(file.read_text().replace('"contract"', '"expand"'))
+    with pytest.raises(Refused, match="0003 is contract and expand"):
+        upgrade(contracting.config)
+    assert at(contracting) == (None, None)
