@@ -126,6 +126,10 @@ https://www.postgresql.org/docs/current/errcodes-appendix.html
 """
 
 
+_RETYPING = frozenset({"ATExecAlterColumnType", "RememberAllDependentForRebuilding"})
+"""Where the server refuses to alter the type of a column that a view or policy depends on: in 15, in 18."""
+
+
 def from_database(error: BaseException, *, side: Side, release: str | None = None) -> FederationError:
     """The error of ours for one of SQLAlchemy's or psycopg's: class by SQLSTATE, text without values.
 
@@ -157,7 +161,10 @@ def from_database(error: BaseException, *, side: Side, release: str | None = Non
             f"something of that name is in the way ({message})",
             "move it away (ALTER … RENAME TO …, or SET SCHEMA), then run the command again",
         )
-    if state == "2BP01":  # the one DETAIL that is kept: it names objects, never values
+    # The one DETAIL that is kept: it names objects, never values. A retyped column that something reads has no state of
+    # its own; the server's function tells it apart in every language.
+    retyped = diagnostic is not None and diagnostic.source_function in _RETYPING
+    if state == "2BP01" or (state == "0A000" and retyped):
         dependents = diagnostic.message_detail if diagnostic else None
         return made(
             Refused,

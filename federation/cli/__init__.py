@@ -11,12 +11,14 @@ import federation
 _COMMANDS = (
     "account",
     "bootstrap",
+    "check",
     "demo",
     "downgrade",
     "forget",
     "history",
     "link",
     "plan",
+    "revision",
     "status",
     "upgrade",
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
 from alembic.config import Config as AlembicConfig
@@ -21,4 +22,5 @@ def alembic_config(config: Config, side: Side, **attributes: Any) -> AlembicConf
             f"there is no {ini}",
             hint="run the command in the folder of alembic.ini, or name its federation.toml with --config",
         )
-    return AlembicConfig(ini, ini_section=side, attributes={"federation": config, **attributes})
+    # What Alembic prints for its own command line is of no use to ours.
+    return AlembicConfig(ini, ini_section=side, attributes={"federation": config, **attributes}, stdout=io.StringIO())

@@ -90,7 +90,12 @@ def _configure(config: Config, side: Side, progress: _Progress | None = None, **
         "target_metadata": _metadata(config) if side == "local" else MetaData(),
         "include_name": _managed(config, side),
         "compare_server_default": True,
+        "autogenerate_plugins": ["alembic.autogenerate.*", "federation"],
         "federation": config,
+        "federation_side": side,
+        "federation_metadata": _metadata(config),
+        # A release that is being written is not at the hospital yet: only a check compares with what is there.
+        "federation_ask_hospital": not context.config.attributes.get("federation_scaffold", False),
     }
     context.configure(**options)
     # The version table is made when a step runs: until then nothing is written, not by `check` either. So Alembic is

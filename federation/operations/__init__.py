@@ -9,6 +9,7 @@ from federation.operations import (
     grants,
     policies,
     servers,
+    types,
     user_mappings,
     views,
 )
@@ -22,6 +23,7 @@ __all__ = [
     "grants",
     "policies",
     "servers",
+    "types",
     "user_mappings",
     "views",
 ]

@@ -6,16 +6,20 @@ The site's id and the link roles' names are the deployment's; the version of the
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from alembic.autogenerate import renderers
+from alembic.autogenerate.render import renderers
 from alembic.operations import MigrateOperation, Operations
 from psycopg import sql
 
 from federation.binding import statements
 from federation.operations.deployment import LINK, SERVICE, Role, deployment, role, roles
+from federation.operations.rendering import call
 from federation.operations.statements import execute
+
+if TYPE_CHECKING:
+    from alembic.autogenerate.api import AutogenContext
 
 NOBODY = UUID(int=0)
 """The account that stands for every caller whom the hospital does not list."""
@@ -30,7 +34,12 @@ class CreateLocalBindingOp(MigrateOperation):
 
     @classmethod
     def create_local_binding(cls, operations: Operations, version: str) -> None:
-        """``op.create_local_binding("v1")``; the site's own account is listed from the start."""
+        """Create the hospital's half, frozen ``version``; the site's own account is listed from the start.
+
+        op.create_local_binding("v1")
+
+        Source: federation/binding/<version>/local.sql
+        """
         operations.invoke(cls(version))
 
     def reverse(self) -> DropLocalBindingOp:
@@ -49,7 +58,12 @@ class DropLocalBindingOp(MigrateOperation):
 
     @classmethod
     def drop_local_binding(cls, operations: Operations, version: str) -> None:
-        """``op.drop_local_binding("v1")``."""
+        """Drop the hospital's half, frozen ``version``.
+
+        op.drop_local_binding("v1")
+
+        Source: federation/binding/<version>/local_drop.sql
+        """
         operations.invoke(cls(version))
 
     def reverse(self) -> CreateLocalBindingOp:
@@ -72,7 +86,12 @@ class CreateCloudBindingOp(MigrateOperation):
     def create_cloud_binding(
         cls, operations: Operations, version: str, *, server: str, callers: tuple[Role, ...]
     ) -> None:
-        """``op.create_cloud_binding("v1", server="hospital", callers=("authenticated", "service_role"))``."""
+        """Create the cloud's half, frozen ``version``; ``callers`` are the roles that may ask through ``server``.
+
+        op.create_cloud_binding("v1", server="hospital", callers=("authenticated", "service_role"))
+
+        Source: federation/binding/<version>/cloud.sql
+        """
         operations.invoke(cls(version, server, callers))
 
     def reverse(self) -> DropCloudBindingOp:
@@ -95,7 +114,12 @@ class DropCloudBindingOp(MigrateOperation):
     def drop_cloud_binding(
         cls, operations: Operations, version: str, *, server: str, callers: tuple[Role, ...]
     ) -> None:
-        """``op.drop_cloud_binding("v1", server="hospital", callers=("authenticated", "service_role"))``."""
+        """Drop the cloud's half, frozen ``version``.
+
+        op.drop_cloud_binding("v1", server="hospital", callers=("authenticated", "service_role"))
+
+        Source: federation/binding/<version>/cloud_drop.sql
+        """
         operations.invoke(cls(version, server, callers))
 
     def reverse(self) -> CreateCloudBindingOp:
@@ -115,11 +139,44 @@ class BindBeforeWriteOp(MigrateOperation):
 
     @classmethod
     def bind_before_write(cls, operations: Operations, table: str, *, schema: str) -> None:
-        """``op.bind_before_write("hospital_patients", schema="federation_link")``; goes with the foreign table."""
+        """Name the caller before writes to a foreign table; the trigger goes with the table when that is dropped.
+
+        op.bind_before_write("hospital_patients", schema="federation_link")
+
+        https://www.postgresql.org/docs/current/sql-createtrigger.html
+        """
         operations.invoke(cls(table, schema))
+
+    def reverse(self) -> DropBindBeforeWriteOp:
+        return DropBindBeforeWriteOp(self.table, self.schema)
 
     def to_diff_tuple(self) -> tuple[Any, ...]:
         return ("bind_before_write", self.schema, self.table)
+
+
+@Operations.register_operation("drop_bind_before_write")
+@dataclass(eq=False)
+class DropBindBeforeWriteOp(MigrateOperation):
+    """No longer name the caller before writes to a foreign table: the hospital then refuses them."""
+
+    table: str
+    schema: str
+
+    @classmethod
+    def drop_bind_before_write(cls, operations: Operations, table: str, *, schema: str) -> None:
+        """Drop the trigger that bind_before_write made.
+
+        op.drop_bind_before_write("hospital_patients", schema="federation_link")
+
+        https://www.postgresql.org/docs/current/sql-droptrigger.html
+        """
+        operations.invoke(cls(table, schema))
+
+    def reverse(self) -> BindBeforeWriteOp:
+        return BindBeforeWriteOp(self.table, self.schema)
+
+    def to_diff_tuple(self) -> tuple[Any, ...]:
+        return ("drop_bind_before_write", self.schema, self.table)
 
 
 @Operations.register_operation("create_site_check")
@@ -136,11 +193,42 @@ class CreateSiteCheckOp(MigrateOperation):
         """Add ``CHECK (column = <this site>)`` as ``<table>_site_check``.
 
         op.create_site_check("hospital_patients", "hospital_id")
+
+        https://www.postgresql.org/docs/current/ddl-constraints.html
         """
         operations.invoke(cls(table, column, schema))
 
+    def reverse(self) -> DropSiteCheckOp:
+        return DropSiteCheckOp(self.table, self.column, self.schema)
+
     def to_diff_tuple(self) -> tuple[Any, ...]:
         return ("add_site_check", self.schema, self.table, self.column)
+
+
+@Operations.register_operation("drop_site_check")
+@dataclass(eq=False)
+class DropSiteCheckOp(MigrateOperation):
+    """Let a table hold rows of other sites."""
+
+    table: str
+    column: str
+    schema: str = "public"
+
+    @classmethod
+    def drop_site_check(cls, operations: Operations, table: str, column: str, *, schema: str = "public") -> None:
+        """Drop the constraint that create_site_check made; ``column`` is what reversing needs.
+
+        op.drop_site_check("hospital_patients", "hospital_id")
+
+        https://www.postgresql.org/docs/current/sql-altertable.html
+        """
+        operations.invoke(cls(table, column, schema))
+
+    def reverse(self) -> CreateSiteCheckOp:
+        return CreateSiteCheckOp(self.table, self.column, self.schema)
+
+    def to_diff_tuple(self) -> tuple[Any, ...]:
+        return ("remove_site_check", self.schema, self.table, self.column)
 
 
 @Operations.implementation_for(CreateLocalBindingOp)
@@ -211,31 +299,56 @@ def _create_site_check(operations: Operations, op: CreateSiteCheckOp) -> None:
     )
 
 
+@Operations.implementation_for(DropBindBeforeWriteOp)
+def _drop_bind_before_write(operations: Operations, op: DropBindBeforeWriteOp) -> None:
+    execute(operations, sql.SQL("DROP TRIGGER bind_before_write ON {}").format(sql.Identifier(op.schema, op.table)))
+
+
+@Operations.implementation_for(DropSiteCheckOp)
+def _drop_site_check(operations: Operations, op: DropSiteCheckOp) -> None:
+    execute(
+        operations,
+        sql.SQL("ALTER TABLE {} DROP CONSTRAINT {}").format(
+            sql.Identifier(op.schema, op.table), sql.Identifier(f"{op.table}_site_check")
+        ),
+    )
+
+
 @renderers.dispatch_for(CreateLocalBindingOp)
-def _render_create_local(_context: object, op: CreateLocalBindingOp) -> str:
-    return f"op.create_local_binding({op.version!r})"
+def _render_create_local(context: AutogenContext, op: CreateLocalBindingOp) -> str:
+    return call(context, "create_local_binding", op.version)
 
 
 @renderers.dispatch_for(DropLocalBindingOp)
-def _render_drop_local(_context: object, op: DropLocalBindingOp) -> str:
-    return f"op.drop_local_binding({op.version!r})"
+def _render_drop_local(context: AutogenContext, op: DropLocalBindingOp) -> str:
+    return call(context, "drop_local_binding", op.version)
 
 
 @renderers.dispatch_for(CreateCloudBindingOp)
-def _render_create_cloud(_context: object, op: CreateCloudBindingOp) -> str:
-    return f"op.create_cloud_binding({op.version!r}, server={op.server!r}, callers={op.callers!r})"
+def _render_create_cloud(context: AutogenContext, op: CreateCloudBindingOp) -> str:
+    return call(context, "create_cloud_binding", op.version, server=op.server, callers=op.callers)
 
 
 @renderers.dispatch_for(DropCloudBindingOp)
-def _render_drop_cloud(_context: object, op: DropCloudBindingOp) -> str:
-    return f"op.drop_cloud_binding({op.version!r}, server={op.server!r}, callers={op.callers!r})"
+def _render_drop_cloud(context: AutogenContext, op: DropCloudBindingOp) -> str:
+    return call(context, "drop_cloud_binding", op.version, server=op.server, callers=op.callers)
 
 
 @renderers.dispatch_for(BindBeforeWriteOp)
-def _render_bind_before_write(_context: object, op: BindBeforeWriteOp) -> str:
-    return f"op.bind_before_write({op.table!r}, schema={op.schema!r})"
+def _render_bind_before_write(context: AutogenContext, op: BindBeforeWriteOp) -> str:
+    return call(context, "bind_before_write", op.table, schema=op.schema)
+
+
+@renderers.dispatch_for(DropBindBeforeWriteOp)
+def _render_drop_bind_before_write(context: AutogenContext, op: DropBindBeforeWriteOp) -> str:
+    return call(context, "drop_bind_before_write", op.table, schema=op.schema)
 
 
 @renderers.dispatch_for(CreateSiteCheckOp)
-def _render_create_site_check(_context: object, op: CreateSiteCheckOp) -> str:
-    return f"op.create_site_check({op.table!r}, {op.column!r}, schema={op.schema!r})"
+def _render_create_site_check(context: AutogenContext, op: CreateSiteCheckOp) -> str:
+    return call(context, "create_site_check", op.table, op.column, schema=op.schema)
+
+
+@renderers.dispatch_for(DropSiteCheckOp)
+def _render_drop_site_check(context: AutogenContext, op: DropSiteCheckOp) -> str:
+    return call(context, "drop_site_check", op.table, op.column, schema=op.schema)

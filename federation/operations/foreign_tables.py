@@ -1,28 +1,42 @@
 """IMPORT FOREIGN SCHEMA and changes of foreign tables as Alembic operations, with named columns.
 
 IMPORT succeeds while importing nothing, and it brings columns that the release does not know; a foreign table with
-such a column sends NULL for it on INSERT. So a release names its columns: what arrives must hold each of them with
-the same type and nullability, and a surplus is dropped from the foreign table. The comparison is SQL, so that online
-and ``--sql`` are the same: a temporary table made from the declaration says how the server spells the types.
+such a column sends NULL for it on INSERT. So a release names its columns: what arrived must hold each of them with
+the same type, collation and nullability, and a surplus is dropped from the foreign table. The comparison is SQL, so
+that online and ``--sql`` are the same: a temporary table made from the declaration says how the server spells the
+types.
+
+Of a declared column counts what a foreign table has: name, type, collation, nullability, and whether it is generated
+(``sa.Computed``: postgres_fdw then sends no value). Identity columns (``sa.Identity``) are left out, since
+INSERT would send NULL for them; keys, defaults and checks are the hospital's.
 
 https://www.postgresql.org/docs/current/sql-importforeignschema.html
+https://www.postgresql.org/docs/current/sql-alterforeigntable.html
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
-from alembic.autogenerate import renderers
-from alembic.autogenerate.api import AutogenContext
+from alembic.autogenerate.render import renderers
 from alembic.operations import MigrateOperation, Operations
 from psycopg import sql
 from sqlalchemy import Column
 
-from federation.operations.statements import column_definition, column_definitions, execute
+from federation.operations.rendering import call, given
+from federation.operations.statements import (
+    Columns,
+    column_definition,
+    column_definitions,
+    execute,
+    named,
+    type_sql,
+)
 
-Columns = tuple[Column[Any], ...]
+if TYPE_CHECKING:
+    from alembic.autogenerate.api import AutogenContext
 
 
 @Operations.register_operation("import_foreign_schema")
@@ -34,6 +48,7 @@ class ImportForeignSchemaOp(MigrateOperation):
     server: str
     into: str
     tables: Mapping[str, Columns]
+    options: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def import_foreign_schema(
@@ -44,16 +59,21 @@ class ImportForeignSchemaOp(MigrateOperation):
         server: str,
         into: str,
         tables: Mapping[str, Sequence[Column[Any]]],
+        options: Mapping[str, str] = {},
     ) -> None:
         """Import ``tables`` (name to columns) of ``remote_schema`` into the schema ``into``.
 
-        Every statistics target is 0, and nobody is granted anything. The database raises ZF007 (exit code 7), naming
-        table and column, when the hospital lacks one or has it with another type or nullability.
+        ``options`` are IMPORT's own (``import_collate``: ``"false"`` where the cloud lacks a collation). Every
+        statistics target is 0, and nobody is granted anything. The database raises ZF007 (exit code 7), naming table
+        and column, when the hospital lacks one or has it with another type, collation or nullability.
 
             op.import_foreign_schema("public", server="hospital", into="federation_link",
                                      tables={"hospital_patients": [sa.Column("id", sa.UUID, nullable=False)]})
+
+        https://www.postgresql.org/docs/current/sql-importforeignschema.html
         """
-        operations.invoke(cls(remote_schema, server, into, {name: tuple(columns) for name, columns in tables.items()}))
+        declared = {name: tuple(columns) for name, columns in tables.items()}
+        operations.invoke(cls(remote_schema, server, into, declared, options))
 
     def reverse(self) -> DropForeignTablesOp:
         return DropForeignTablesOp(self.into, tuple(self.tables), self)
@@ -73,7 +93,12 @@ class DropForeignTablesOp(MigrateOperation):
 
     @classmethod
     def drop_foreign_tables(cls, operations: Operations, schema: str, *tables: str) -> None:
-        """``op.drop_foreign_tables("federation_link", "hospital_patients")``; refused while a view reads one."""
+        """Drop foreign tables of ``schema``; PostgreSQL refuses while a view reads one.
+
+        op.drop_foreign_tables("federation_link", "hospital_patients")
+
+        https://www.postgresql.org/docs/current/sql-dropforeigntable.html
+        """
         operations.invoke(cls(schema, tables))
 
     def reverse(self) -> ImportForeignSchemaOp:
@@ -88,12 +113,26 @@ class DropForeignTablesOp(MigrateOperation):
 @Operations.register_operation("alter_foreign_table")
 @dataclass(eq=False)
 class AlterForeignTableOp(MigrateOperation):
-    """Give a foreign table columns that the hospital's table has by now, or take some away."""
+    """Bring a foreign table to what the hospital's table is by now: columns added, taken away and changed.
+
+    ``ask`` says whether what the hospital has is compared. Undoing a change of a column cannot ask: downgrading, the
+    cloud goes first and the hospital still has the newer column.
+    """
 
     table: str
     schema: str
     add: Columns = ()
     drop: Columns = ()
+    alter: tuple[tuple[Column[Any], Column[Any]], ...] = ()
+    ask: bool = True
+    options: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for old, new in self.alter:
+            if old.name != new.name:
+                raise ValueError(f"{self.table}: column {old.name} cannot become {new.name}: drop it and add it")
+            if (old.computed is None) != (new.computed is None):
+                raise ValueError(f"{self.table}.{old.name}: a column becomes generated by dropping and adding it")
 
     @classmethod
     def alter_foreign_table(
@@ -104,27 +143,81 @@ class AlterForeignTableOp(MigrateOperation):
         schema: str,
         add: Sequence[Column[Any]] = (),
         drop: Sequence[Column[Any]] = (),
+        alter: Sequence[tuple[Column[Any], Column[Any]]] = (),
+        ask: bool = True,
+        options: Mapping[str, str] = {},
     ) -> None:
-        """Add and drop columns of a foreign table. Adding asks the hospital, dropping does not.
+        """Add, drop and alter (old column, new column) columns of a foreign table.
 
-        The database raises ZF007 (exit code 7), naming table and column, when the hospital lacks an added one.
+        Adding and altering ask the hospital, dropping does not; where the cloud goes first (the downgrade of an
+        altered column) ``ask=False``. ``options`` are IMPORT's own, since that is how it is asked. The database
+        raises ZF007 (exit code 7), naming table and column, when the hospital does not have a column as declared; a
+        column whose type a view depends on is refused (exit code 8), naming the dependents: drop the view, alter, and
+        create the view again.
 
             op.alter_foreign_table("hospital_patients", schema="federation_link", add=[sa.Column("phone", sa.Text)])
+            op.alter_foreign_table("hospital_patients", schema="federation_link",
+                                   alter=[(sa.Column("age", sa.Integer), sa.Column("age", sa.SmallInteger))])
+
+        https://www.postgresql.org/docs/current/sql-alterforeigntable.html
         """
-        operations.invoke(cls(table, schema, tuple(add), tuple(drop)))
+        operations.invoke(cls(table, schema, tuple(add), tuple(drop), tuple(alter), ask, options))
 
     def reverse(self) -> AlterForeignTableOp:
-        return AlterForeignTableOp(self.table, self.schema, self.drop, self.add)
+        back = tuple((new, old) for old, new in self.alter)
+        ask = not self.ask if back else True
+        return AlterForeignTableOp(self.table, self.schema, self.drop, self.add, back, ask, self.options)
 
     def to_diff_tuple(self) -> tuple[Any, ...]:
-        names = tuple(tuple(column.name for column in columns) for columns in (self.add, self.drop))
+        columns = (self.add, self.drop, tuple(new for _, new in self.alter))
+        names = tuple(tuple(column.name for column in part) for part in columns)
         return ("alter_foreign_table", self.schema, self.table, *names)
+
+
+@Operations.register_operation("set_statistics_target")
+@dataclass(eq=False)
+class SetStatisticsTargetOp(MigrateOperation):
+    """Say how much ANALYZE may keep of a foreign table's columns; 0 is nothing, -1 the server's default."""
+
+    table: str
+    schema: str
+    columns: tuple[str, ...]
+    target: int = 0
+    was: int = -1
+
+    @classmethod
+    def set_statistics_target(
+        cls,
+        operations: Operations,
+        table: str,
+        columns: Sequence[str],
+        *,
+        schema: str,
+        target: int = 0,
+        was: int = -1,
+    ) -> None:
+        """Set the statistics target of ``columns``; ``was`` is what reversing needs.
+
+        Above 0, ANALYZE of a foreign table copies sample values (patients' names) into the cloud's pg_statistic.
+
+            op.set_statistics_target("hospital_patients", ["name"], schema="federation_link")
+
+        https://www.postgresql.org/docs/current/sql-alterforeigntable.html
+        """
+        operations.invoke(cls(table, schema, tuple(columns), target, was))
+
+    def reverse(self) -> SetStatisticsTargetOp:
+        return SetStatisticsTargetOp(self.table, self.schema, self.columns, self.was, self.target)
+
+    def to_diff_tuple(self) -> tuple[Any, ...]:
+        return ("set_statistics_target", self.schema, self.table, self.columns, self.target)
 
 
 def _expect(declared: Columns, table: str, schema: str) -> sql.Composed:
     """A block that raises unless ``schema.table`` holds the declared columns as declared."""
     return _EXPECT.format(
         definitions=sql.Literal(column_definitions(declared).as_string(None)),
+        generated=sql.Literal([column.name for column in declared if column.computed is not None]),
         schema=sql.Literal(schema),
         table=sql.Literal(table),
     )
@@ -142,18 +235,24 @@ BEGIN
             USING ERRCODE = 'ZF007', HINT = 'upgrade the local database first: federation upgrade';
     END IF;
     EXECUTE 'CREATE TEMPORARY TABLE federation_declared (' || {definitions} || ') ON COMMIT DROP';
+    WITH side AS (
+        SELECT a.attrelid = arrived AS hospital, a.attname, a.attnum,
+            format_type(a.atttypid, a.atttypmod)
+            || CASE WHEN a.attcollation <> t.typcollation THEN ' COLLATE ' || a.attcollation::regcollation ELSE '' END
+            || CASE WHEN a.attnotnull THEN ' NOT NULL' ELSE '' END
+            || CASE WHEN CASE WHEN a.attrelid = arrived THEN a.attgenerated <> ''
+                              ELSE a.attname = ANY ({generated}::text[]) END THEN ' GENERATED' ELSE '' END AS spelling
+        FROM pg_catalog.pg_attribute AS a JOIN pg_catalog.pg_type AS t ON t.oid = a.atttypid
+        WHERE a.attrelid IN (arrived, 'pg_temp.federation_declared'::regclass) AND a.attnum > 0 AND NOT a.attisdropped
+    )
     SELECT string_agg(
         CASE WHEN a.attname IS NULL THEN format('column %s.%s is missing at the hospital', {table}, d.attname)
-             ELSE format('column %s.%s is %s at the hospital and declared %s', {table}, d.attname,
-                format_type(a.atttypid, a.atttypmod) || CASE WHEN a.attnotnull THEN ' NOT NULL' ELSE '' END,
-                format_type(d.atttypid, d.atttypmod) || CASE WHEN d.attnotnull THEN ' NOT NULL' ELSE '' END)
+             ELSE format('column %s.%s is %s at the hospital and declared %s',
+                {table}, d.attname, a.spelling, d.spelling)
         END, '; ' ORDER BY d.attnum)
     INTO wrong
-    FROM pg_catalog.pg_attribute AS d
-    LEFT JOIN pg_catalog.pg_attribute AS a
-        ON a.attrelid = arrived AND a.attname = d.attname AND a.attnum > 0 AND NOT a.attisdropped
-    WHERE d.attrelid = 'pg_temp.federation_declared'::regclass AND d.attnum > 0
-        AND (a.atttypid, a.atttypmod, a.attnotnull) IS DISTINCT FROM (d.atttypid, d.atttypmod, d.attnotnull);
+    FROM side AS d LEFT JOIN side AS a ON a.hospital AND a.attname = d.attname
+    WHERE NOT d.hospital AND a.spelling IS DISTINCT FROM d.spelling;
     DROP TABLE pg_temp.federation_declared;
     IF wrong IS NOT NULL THEN
         RAISE EXCEPTION '%', wrong
@@ -198,32 +297,41 @@ BEGIN
     WHERE t.ftrelid = format('%I.%I', {schema}, {table})::regclass;
     CREATE SCHEMA federation_import;
     EXECUTE format('IMPORT FOREIGN SCHEMA %I LIMIT TO (%I) FROM SERVER %I INTO federation_import',
-        origin.schema, origin.name, origin.server);
+        origin.schema, origin.name, origin.server) || {options};
 END $federation$
 """
 )
+
+
+def _import_options(options: Mapping[str, str]) -> sql.Composed:
+    """What follows INTO; empty without options."""
+    if not options:
+        return sql.Composed([])
+    pairs = (sql.SQL("{} {}").format(sql.Identifier(key), sql.Literal(value)) for key, value in options.items())
+    return sql.SQL(" OPTIONS ({})").format(sql.SQL(", ").join(pairs))
 
 
 @Operations.implementation_for(ImportForeignSchemaOp)
 def _import(operations: Operations, op: ImportForeignSchemaOp) -> None:
     execute(
         operations,
-        sql.SQL("IMPORT FOREIGN SCHEMA {} LIMIT TO ({}) FROM SERVER {} INTO {}").format(
+        sql.SQL("IMPORT FOREIGN SCHEMA {} LIMIT TO ({}) FROM SERVER {} INTO {}{}").format(
             sql.Identifier(op.remote_schema),
             sql.SQL(", ").join(map(sql.Identifier, op.tables)),
             sql.Identifier(op.server),
             sql.Identifier(op.into),
+            _import_options(op.options),
         ),
     )
     for table, columns in op.tables.items():
-        names = [column.name for column in columns]
-        execute(operations, _expect(columns, table, op.into))
+        declared = named(columns)
+        names = [column.name for column in declared]
+        execute(operations, _expect(declared, table, op.into))
         execute(
             operations,
             _DROP_SURPLUS.format(schema=sql.Literal(op.into), table=sql.Literal(table), columns=sql.Literal(names)),
         )
-        actions = [sql.SQL("ALTER COLUMN {} SET STATISTICS 0").format(sql.Identifier(name)) for name in names]
-        execute(operations, _alter(op.into, table, actions))
+        execute(operations, _alter(op.into, table, _statistics(names, 0)))
 
 
 @Operations.implementation_for(DropForeignTablesOp)
@@ -234,51 +342,89 @@ def _drop(operations: Operations, op: DropForeignTablesOp) -> None:
 
 @Operations.implementation_for(AlterForeignTableOp)
 def _alter_table(operations: Operations, op: AlterForeignTableOp) -> None:
-    if op.add:
-        execute(operations, _IMPORT_BESIDE.format(schema=sql.Literal(op.schema), table=sql.Literal(op.table)))
-        execute(operations, _expect(op.add, op.table, "federation_import"))
+    added = named(op.add)
+    asked = (*added, *named(new for _, new in op.alter))
+    if asked and op.ask:
+        options = sql.Literal(_import_options(op.options).as_string(None))
+        beside = _IMPORT_BESIDE.format(schema=sql.Literal(op.schema), table=sql.Literal(op.table), options=options)
+        execute(operations, beside)
+        execute(operations, _expect(asked, op.table, "federation_import"))
         execute(operations, sql.SQL("DROP SCHEMA federation_import CASCADE"))
-    actions = [sql.SQL("DROP COLUMN {}").format(sql.Identifier(column.name)) for column in op.drop]
-    for column in op.add:
-        option = sql.SQL("OPTIONS (column_name {})").format(sql.Literal(column.name))
-        definition = column_definition(column, option)
+    actions: list[sql.Composable] = [
+        sql.SQL("DROP COLUMN {}").format(sql.Identifier(column.name)) for column in named(op.drop)
+    ]
+    for old, new in op.alter:
+        actions += _altered(old, new)
+    for column in added:
+        name = sql.Identifier(column.name)
         actions += [
-            sql.SQL("ADD COLUMN {}").format(definition),
-            sql.SQL("ALTER COLUMN {} SET STATISTICS 0").format(sql.Identifier(column.name)),
+            sql.SQL("ADD COLUMN {}").format(column_definition(column, column.computed)),
+            # As IMPORT has it. An action of its own: inside ADD COLUMN it would have to stand before COLLATE.
+            sql.SQL("ALTER COLUMN {} OPTIONS (ADD column_name {})").format(name, sql.Literal(column.name)),
+            *_statistics([column.name], 0),
         ]
     if actions:
         execute(operations, _alter(op.schema, op.table, actions))
+
+
+def _altered(old: Column[Any], new: Column[Any]) -> list[sql.Composed]:
+    """The actions that make ``old`` to ``new``."""
+    actions, name = [], sql.Identifier(new.name)
+    if type_sql(old.type) != type_sql(new.type):
+        actions.append(sql.SQL("ALTER COLUMN {} TYPE {}").format(name, type_sql(new.type)))
+    if old.nullable != new.nullable:
+        verb = sql.SQL("DROP" if new.nullable else "SET")
+        actions.append(sql.SQL("ALTER COLUMN {} {} NOT NULL").format(name, verb))
+    return actions
+
+
+@Operations.implementation_for(SetStatisticsTargetOp)
+def _set_statistics(operations: Operations, op: SetStatisticsTargetOp) -> None:
+    if op.columns:
+        execute(operations, _alter(op.schema, op.table, _statistics(op.columns, op.target)))
+
+
+def _statistics(columns: Sequence[str], target: int) -> list[sql.Composed]:
+    return [
+        sql.SQL("ALTER COLUMN {} SET STATISTICS {}").format(sql.Identifier(column), sql.SQL(str(int(target))))
+        for column in columns
+    ]
 
 
 def _alter(schema: str, table: str, actions: Sequence[sql.Composable]) -> sql.Composed:
     return sql.SQL("ALTER FOREIGN TABLE {} {}").format(sql.Identifier(schema, table), sql.SQL(", ").join(actions))
 
 
-def _render_columns(context: AutogenContext, columns: Columns) -> str:
-    context.imports.add("import sqlalchemy as sa")
-    return "[" + ", ".join(_render_column(column) for column in columns) + "]"
-
-
-def _render_column(column: Column[Any]) -> str:
-    return f"sa.Column({column.name!r}, sa.{column.type!r}, nullable={column.nullable!r})"
-
-
 @renderers.dispatch_for(ImportForeignSchemaOp)
 def _render_import(context: AutogenContext, op: ImportForeignSchemaOp) -> str:
-    tables = ", ".join(f"{name!r}: {_render_columns(context, columns)}" for name, columns in op.tables.items())
-    return (
-        f"op.import_foreign_schema({op.remote_schema!r}, server={op.server!r}, into={op.into!r}, tables={{{tables}}})"
+    tables = {name: list(columns) for name, columns in op.tables.items()}
+    more = given(options=dict(op.options))
+    return call(
+        context, "import_foreign_schema", op.remote_schema, server=op.server, into=op.into, tables=tables, **more
     )
 
 
 @renderers.dispatch_for(DropForeignTablesOp)
-def _render_drop(_context: object, op: DropForeignTablesOp) -> str:
-    return f"op.drop_foreign_tables({', '.join(map(repr, (op.schema, *op.tables)))})"
+def _render_drop(context: AutogenContext, op: DropForeignTablesOp) -> str:
+    return call(context, "drop_foreign_tables", op.schema, *op.tables)
 
 
 @renderers.dispatch_for(AlterForeignTableOp)
 def _render_alter(context: AutogenContext, op: AlterForeignTableOp) -> str:
-    return (
-        f"op.alter_foreign_table({op.table!r}, schema={op.schema!r}, "
-        f"add={_render_columns(context, op.add)}, drop={_render_columns(context, op.drop)})"
+    changes = given(add=list(op.add), drop=list(op.drop), alter=list(op.alter), options=dict(op.options))
+    if not op.ask:
+        changes["ask"] = False
+    return call(context, "alter_foreign_table", op.table, schema=op.schema, **changes)
+
+
+@renderers.dispatch_for(SetStatisticsTargetOp)
+def _render_statistics(context: AutogenContext, op: SetStatisticsTargetOp) -> str:
+    return call(
+        context,
+        "set_statistics_target",
+        op.table,
+        list(op.columns),
+        schema=op.schema,
+        target=op.target,
+        was=op.was,
     )

@@ -6,14 +6,18 @@ https://www.postgresql.org/docs/current/sql-grant.html
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from alembic.autogenerate import renderers
+from alembic.autogenerate.render import renderers
 from alembic.operations import MigrateOperation, Operations
 from psycopg import sql
 
 from federation.operations.deployment import Role, roles
+from federation.operations.rendering import call
 from federation.operations.statements import execute
+
+if TYPE_CHECKING:
+    from alembic.autogenerate.api import AutogenContext
 
 Privilege: TypeAlias = Literal["SELECT", "INSERT", "UPDATE", "DELETE", "USAGE"]
 ObjectKind: TypeAlias = Literal["TABLE", "SCHEMA"]
@@ -44,6 +48,8 @@ class GrantOp(MigrateOperation):
         """Grant ``privileges`` on ``name``; ``schema`` is that of a table.
 
         op.grant(("SELECT",), "hospital_patients", to=(LINK,))
+
+        https://www.postgresql.org/docs/current/sql-grant.html
         """
         operations.invoke(cls(privileges, name, to, kind, schema))
 
@@ -79,6 +85,8 @@ class RevokeOp(MigrateOperation):
         """Revoke ``privileges`` on ``name``.
 
         op.revoke(("DELETE",), "hospital_patients", from_=(SERVICE,))
+
+        https://www.postgresql.org/docs/current/sql-revoke.html
         """
         operations.invoke(cls(privileges, name, from_, kind, schema))
 
@@ -107,10 +115,10 @@ def _revoke(operations: Operations, op: RevokeOp) -> None:
 
 
 @renderers.dispatch_for(GrantOp)
-def _render_grant(_context: object, op: GrantOp) -> str:
-    return f"op.grant({op.privileges!r}, {op.name!r}, to={op.to!r}, kind={op.kind!r}, schema={op.schema!r})"
+def _render_grant(context: AutogenContext, op: GrantOp) -> str:
+    return call(context, "grant", op.privileges, op.name, to=op.to, kind=op.kind, schema=op.schema)
 
 
 @renderers.dispatch_for(RevokeOp)
-def _render_revoke(_context: object, op: RevokeOp) -> str:
-    return f"op.revoke({op.privileges!r}, {op.name!r}, from_={op.from_!r}, kind={op.kind!r}, schema={op.schema!r})"
+def _render_revoke(context: AutogenContext, op: RevokeOp) -> str:
+    return call(context, "revoke", op.privileges, op.name, from_=op.from_, kind=op.kind, schema=op.schema)

@@ -6,16 +6,29 @@ https://www.postgresql.org/docs/current/sql-createpolicy.html
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict
 
-from alembic.autogenerate import renderers
+from alembic.autogenerate.render import renderers
 from alembic.operations import MigrateOperation, Operations
 from psycopg import sql
 
 from federation.operations.deployment import Role, roles
+from federation.operations.rendering import call, given
 from federation.operations.statements import execute
 
+if TYPE_CHECKING:
+    from alembic.autogenerate.api import AutogenContext
+
 Command: TypeAlias = Literal["ALL", "SELECT", "INSERT", "UPDATE", "DELETE"]
+
+
+class PolicyWas(TypedDict, total=False):
+    """What a policy was, in the words of create_policy; what is not said is create_policy's default."""
+
+    using: str | None
+    with_check: str | None
+    command: Command
+    roles: tuple[Role, ...]
 
 
 @Operations.register_operation("enable_row_level_security")
@@ -28,7 +41,12 @@ class EnableRowLevelSecurityOp(MigrateOperation):
 
     @classmethod
     def enable_row_level_security(cls, operations: Operations, table: str, *, schema: str = "public") -> None:
-        """``op.enable_row_level_security("hospital_patients")``."""
+        """Enable row-level security of ``table``.
+
+        op.enable_row_level_security("hospital_patients")
+
+        https://www.postgresql.org/docs/current/ddl-rowsecurity.html
+        """
         operations.invoke(cls(table, schema))
 
     def reverse(self) -> DisableRowLevelSecurityOp:
@@ -48,7 +66,12 @@ class DisableRowLevelSecurityOp(MigrateOperation):
 
     @classmethod
     def disable_row_level_security(cls, operations: Operations, table: str, *, schema: str = "public") -> None:
-        """``op.disable_row_level_security("hospital_patients")``."""
+        """Disable row-level security of ``table``.
+
+        op.disable_row_level_security("hospital_patients")
+
+        https://www.postgresql.org/docs/current/ddl-rowsecurity.html
+        """
         operations.invoke(cls(table, schema))
 
     def reverse(self) -> EnableRowLevelSecurityOp:
@@ -87,6 +110,8 @@ class CreatePolicyOp(MigrateOperation):
         """Create a policy; ``using`` and ``with_check`` are SQL expressions over the table's columns.
 
         op.create_policy("own rows", "hospital_patients", using="(SELECT auth.uid()) = hospital_id")
+
+        https://www.postgresql.org/docs/current/sql-createpolicy.html
         """
         operations.invoke(cls(name, table, using, with_check, command, roles, schema))
 
@@ -95,6 +120,59 @@ class CreatePolicyOp(MigrateOperation):
 
     def to_diff_tuple(self) -> tuple[Any, ...]:
         return ("add_policy", self.schema, self.table, self.name)
+
+
+@Operations.register_operation("alter_policy")
+@dataclass(eq=False)
+class AlterPolicyOp(MigrateOperation):
+    """Turn the policy ``was`` into ``policy``: in place where ALTER POLICY can, else by dropping and creating it."""
+
+    policy: CreatePolicyOp
+    was: CreatePolicyOp
+
+    @classmethod
+    def alter_policy(
+        cls,
+        operations: Operations,
+        name: str,
+        table: str,
+        *,
+        was: PolicyWas,
+        using: str | None = None,
+        with_check: str | None = None,
+        command: Command = "ALL",
+        roles: tuple[Role, ...] = ("public",),
+        schema: str = "public",
+    ) -> None:
+        """Change a policy to what create_policy would make of the same arguments; ``was`` says what it is now.
+
+        ALTER POLICY can neither change the command nor take an expression away: such a policy is made anew.
+
+            op.alter_policy("own rows", "hospital_patients", using="(SELECT auth.uid()) = hospital_id",
+                            was={"using": "auth.uid() = hospital_id"})
+
+        https://www.postgresql.org/docs/current/sql-alterpolicy.html
+        """
+        policy = CreatePolicyOp(name, table, using, with_check, command, roles, schema)
+        operations.invoke(cls(policy, CreatePolicyOp(name, table, schema=schema, **was)))
+
+    def reverse(self) -> AlterPolicyOp:
+        return AlterPolicyOp(self.was, self.policy)
+
+    def to_diff_tuple(self) -> tuple[Any, ...]:
+        return ("alter_policy", self.policy.schema, self.policy.table, self.policy.name)
+
+    @property
+    def in_place(self) -> bool:
+        """Whether ALTER POLICY can do it."""
+        taken_away = any(
+            before is not None and after is None
+            for before, after in (
+                (self.was.using, self.policy.using),
+                (self.was.with_check, self.policy.with_check),
+            )
+        )
+        return self.policy.command == self.was.command and not taken_away
 
 
 @Operations.register_operation("drop_policy")
@@ -109,7 +187,12 @@ class DropPolicyOp(MigrateOperation):
 
     @classmethod
     def drop_policy(cls, operations: Operations, name: str, table: str, *, schema: str = "public") -> None:
-        """``op.drop_policy("own rows", "hospital_patients")``."""
+        """Drop a policy.
+
+        op.drop_policy("own rows", "hospital_patients")
+
+        https://www.postgresql.org/docs/current/sql-droppolicy.html
+        """
         operations.invoke(cls(name, table, schema))
 
     def reverse(self) -> CreatePolicyOp:
@@ -135,20 +218,42 @@ def _disable(operations: Operations, op: DisableRowLevelSecurityOp) -> None:
 
 @Operations.implementation_for(CreatePolicyOp)
 def _create(operations: Operations, op: CreatePolicyOp) -> None:
-    clauses = [
-        sql.SQL("{} ({})").format(sql.SQL(keyword), sql.SQL(expression))
-        for keyword, expression in (("USING", op.using), ("WITH CHECK", op.with_check))
-        if expression is not None
-    ]
     execute(
         operations,
-        sql.SQL("CREATE POLICY {} ON {} FOR {} TO {} {}").format(
+        sql.SQL("CREATE POLICY {} ON {} FOR {} TO {}{}").format(
             sql.Identifier(op.name),
             sql.Identifier(op.schema, op.table),
             sql.SQL(op.command),
             roles(operations, op.roles),
-            sql.SQL(" ").join(clauses),
+            _expressions(op),
         ),
+    )
+
+
+@Operations.implementation_for(AlterPolicyOp)
+def _alter(operations: Operations, op: AlterPolicyOp) -> None:
+    if not op.in_place:
+        operations.invoke(op.was.reverse())
+        operations.invoke(op.policy)
+        return
+    execute(
+        operations,
+        sql.SQL("ALTER POLICY {} ON {} TO {}{}").format(
+            sql.Identifier(op.policy.name),
+            sql.Identifier(op.policy.schema, op.policy.table),
+            roles(operations, op.policy.roles),
+            _expressions(op.policy),
+        ),
+    )
+
+
+def _expressions(op: CreatePolicyOp) -> sql.Composed:
+    return sql.Composed(
+        [
+            sql.SQL(" {} ({})").format(sql.SQL(keyword), sql.SQL(expression))
+            for keyword, expression in (("USING", op.using), ("WITH CHECK", op.with_check))
+            if expression is not None
+        ]
     )
 
 
@@ -161,23 +266,32 @@ def _drop(operations: Operations, op: DropPolicyOp) -> None:
 
 
 @renderers.dispatch_for(EnableRowLevelSecurityOp)
-def _render_enable(_context: object, op: EnableRowLevelSecurityOp) -> str:
-    return f"op.enable_row_level_security({op.table!r}, schema={op.schema!r})"
+def _render_enable(context: AutogenContext, op: EnableRowLevelSecurityOp) -> str:
+    return call(context, "enable_row_level_security", op.table, schema=op.schema)
 
 
 @renderers.dispatch_for(DisableRowLevelSecurityOp)
-def _render_disable(_context: object, op: DisableRowLevelSecurityOp) -> str:
-    return f"op.disable_row_level_security({op.table!r}, schema={op.schema!r})"
+def _render_disable(context: AutogenContext, op: DisableRowLevelSecurityOp) -> str:
+    return call(context, "disable_row_level_security", op.table, schema=op.schema)
+
+
+def _said(op: CreatePolicyOp) -> dict[str, object]:
+    return given(using=op.using, with_check=op.with_check, command=op.command, roles=op.roles)
 
 
 @renderers.dispatch_for(CreatePolicyOp)
-def _render_create(_context: object, op: CreatePolicyOp) -> str:
-    return (
-        f"op.create_policy({op.name!r}, {op.table!r}, using={op.using!r}, with_check={op.with_check!r}, "
-        f"command={op.command!r}, roles={op.roles!r}, schema={op.schema!r})"
+def _render_create(context: AutogenContext, op: CreatePolicyOp) -> str:
+    return call(context, "create_policy", op.name, op.table, **_said(op), schema=op.schema)
+
+
+@renderers.dispatch_for(AlterPolicyOp)
+def _render_alter(context: AutogenContext, op: AlterPolicyOp) -> str:
+    policy = op.policy
+    return call(
+        context, "alter_policy", policy.name, policy.table, **_said(policy), schema=policy.schema, was=_said(op.was)
     )
 
 
 @renderers.dispatch_for(DropPolicyOp)
-def _render_drop(_context: object, op: DropPolicyOp) -> str:
-    return f"op.drop_policy({op.name!r}, {op.table!r}, schema={op.schema!r})"
+def _render_drop(context: AutogenContext, op: DropPolicyOp) -> str:
+    return call(context, "drop_policy", op.name, op.table, schema=op.schema)

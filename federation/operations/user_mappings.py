@@ -10,16 +10,20 @@ https://www.postgresql.org/docs/current/sql-createusermapping.html
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import psycopg
-from alembic.autogenerate import renderers
+from alembic.autogenerate.render import renderers
 from alembic.operations import MigrateOperation, Operations
 from psycopg import sql
 from sqlalchemy.engine import Connection
 
 from federation.operations.deployment import LinkRole, deployment, role
+from federation.operations.rendering import call, given
 from federation.operations.statements import execute
+
+if TYPE_CHECKING:
+    from alembic.autogenerate.api import AutogenContext
 
 
 @Operations.register_operation("create_user_mapping")
@@ -35,7 +39,11 @@ class CreateUserMappingOp(MigrateOperation):
     def create_user_mapping(cls, operations: Operations, cloud_role: str, server: str, link_role: LinkRole) -> None:
         """Map ``cloud_role`` (a name, ``"public"`` or ``"current_user"``) to LINK or SERVICE on ``server``.
 
-        op.create_user_mapping("public", "hospital", LINK)
+        Raises PreconditionMissing when the deployment has no password for it.
+
+            op.create_user_mapping("public", "hospital", LINK)
+
+        https://www.postgresql.org/docs/current/sql-createusermapping.html
         """
         operations.invoke(cls(cloud_role, server, link_role))
 
@@ -44,6 +52,45 @@ class CreateUserMappingOp(MigrateOperation):
 
     def to_diff_tuple(self) -> tuple[Any, ...]:
         return ("add_user_mapping", self.cloud_role, self.server, repr(self.link_role))
+
+
+@Operations.register_operation("alter_user_mapping")
+@dataclass(eq=False)
+class AlterUserMappingOp(MigrateOperation):
+    """Let a cloud role reach the hospital as another link role than ``was``."""
+
+    cloud_role: str
+    server: str
+    link_role: LinkRole
+    was: LinkRole | None = None
+
+    @classmethod
+    def alter_user_mapping(
+        cls,
+        operations: Operations,
+        cloud_role: str,
+        server: str,
+        link_role: LinkRole,
+        *,
+        was: LinkRole | None = None,
+    ) -> None:
+        """Give the mapping of ``cloud_role`` another link role, user and password; ``was`` is what reversing needs.
+
+        A changed password needs no migration: `federation link apply` sends it.
+
+            op.alter_user_mapping("service_role", "hospital", SERVICE, was=LINK)
+
+        https://www.postgresql.org/docs/current/sql-alterusermapping.html
+        """
+        operations.invoke(cls(cloud_role, server, link_role, was))
+
+    def reverse(self) -> AlterUserMappingOp:
+        if self.was is None:
+            raise NotImplementedError(f"the mapping of {self.cloud_role} was altered without saying what it was")
+        return AlterUserMappingOp(self.cloud_role, self.server, self.was, self.link_role)
+
+    def to_diff_tuple(self) -> tuple[Any, ...]:
+        return ("alter_user_mapping", self.cloud_role, self.server, repr(self.link_role))
 
 
 @Operations.register_operation("drop_user_mapping")
@@ -57,7 +104,12 @@ class DropUserMappingOp(MigrateOperation):
 
     @classmethod
     def drop_user_mapping(cls, operations: Operations, cloud_role: str, server: str, link_role: LinkRole) -> None:
-        """Drop the mapping of ``cloud_role``; ``link_role`` is what reversing needs."""
+        """Drop the mapping of ``cloud_role``; ``link_role`` is what reversing needs.
+
+        op.drop_user_mapping("public", "hospital", LINK)
+
+        https://www.postgresql.org/docs/current/sql-dropusermapping.html
+        """
         operations.invoke(cls(cloud_role, server, link_role))
 
     def reverse(self) -> CreateUserMappingOp:
@@ -69,17 +121,29 @@ class DropUserMappingOp(MigrateOperation):
 
 @Operations.implementation_for(CreateUserMappingOp)
 def _create(operations: Operations, op: CreateUserMappingOp) -> None:
+    _send(operations, "CREATE", op)
+
+
+@Operations.implementation_for(AlterUserMappingOp)
+def _alter(operations: Operations, op: AlterUserMappingOp) -> None:
+    _send(operations, "ALTER", op)
+
+
+def _send(
+    operations: Operations, verb: Literal["CREATE", "ALTER"], op: CreateUserMappingOp | AlterUserMappingOp
+) -> None:
+    """Online by COPY on the migration's connection, offline as what psql does the same with."""
     config, context = deployment(operations), operations.migration_context
     cloud_role = role(operations, op.cloud_role)
     if not context.as_sql:
         user, password = config.link_login(op.link_role.login)
         assert context.connection is not None  # noqa: S101  # online there is one
-        send_mapping(context.connection, "CREATE", cloud_role, op.server, user, password)
+        send_mapping(context.connection, verb, cloud_role, op.server, user, password)
         return
     variable = f"FEDERATION_{op.link_role.login.upper()}_PASSWORD"
     execute(operations, _SECRET_TABLE)
     context.impl.static_output(_PSQL_COPY.format(variable=variable))
-    head = _mapping_head("CREATE", cloud_role, op.server, op.link_role.name(config))
+    head = _mapping_head(verb, cloud_role, op.server, op.link_role.name(config))
     execute(operations, _USE_SECRET.format(head=sql.Literal(head)))
     execute(operations, _FORGET_SECRET)
 
@@ -153,10 +217,15 @@ END $$
 
 
 @renderers.dispatch_for(CreateUserMappingOp)
-def _render_create(_context: object, op: CreateUserMappingOp) -> str:
-    return f"op.create_user_mapping({op.cloud_role!r}, {op.server!r}, {op.link_role!r})"
+def _render_create(context: AutogenContext, op: CreateUserMappingOp) -> str:
+    return call(context, "create_user_mapping", op.cloud_role, op.server, op.link_role)
+
+
+@renderers.dispatch_for(AlterUserMappingOp)
+def _render_alter(context: AutogenContext, op: AlterUserMappingOp) -> str:
+    return call(context, "alter_user_mapping", op.cloud_role, op.server, op.link_role, **given(was=op.was))
 
 
 @renderers.dispatch_for(DropUserMappingOp)
-def _render_drop(_context: object, op: DropUserMappingOp) -> str:
-    return f"op.drop_user_mapping({op.cloud_role!r}, {op.server!r}, {op.link_role!r})"
+def _render_drop(context: AutogenContext, op: DropUserMappingOp) -> str:
+    return call(context, "drop_user_mapping", op.cloud_role, op.server, op.link_role)

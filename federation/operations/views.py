@@ -11,17 +11,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
-from alembic.autogenerate import renderers
+from alembic.autogenerate.render import renderers
 from alembic.operations import MigrateOperation, Operations
 from psycopg import sql
 from sqlalchemy.dialects import postgresql
 
 from federation.operations.deployment import Role, role
 from federation.operations.grants import Privilege
+from federation.operations.rendering import call
 from federation.operations.statements import execute
+
+if TYPE_CHECKING:
+    from alembic.autogenerate.api import AutogenContext
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,8 @@ class CreateRLSViewOp(MigrateOperation):
 
         op.create_rls_view(RLSView("hospital_patients", ("id", "hospital_id", "name"),
                                    "hospital_id = (SELECT federation.bind_claims())"))
+
+        https://www.postgresql.org/docs/current/sql-createview.html
         """
         operations.invoke(cls(view))
 
@@ -89,11 +95,20 @@ class ReplaceRLSViewOp(MigrateOperation):
     view: RLSView
     was: RLSView
 
+    def __post_init__(self) -> None:
+        if _key(self.view) != _key(self.was):
+            raise ValueError(f"{self.was} cannot become {self.view}: drop the one and create the other")
+
     @classmethod
     def replace_rls_view(cls, operations: Operations, view: RLSView, *, was: RLSView) -> None:
         """Turn ``was`` into ``view``. In place, what depends on the view stays; a rebuild is refused if anything does.
 
-        Grants that others made on the view survive a rebuild too.
+        Grants that others made on the view survive a rebuild too; one that ``was`` declares and ``view`` does not is
+        taken back.
+
+            op.replace_rls_view(replace(PATIENTS, columns=(*PATIENTS.columns, "phone")), was=PATIENTS)
+
+        https://www.postgresql.org/docs/current/sql-createview.html
         """
         operations.invoke(cls(view, was))
 
@@ -118,7 +133,13 @@ class DropRLSViewOp(MigrateOperation):
 
     @classmethod
     def drop_rls_view(cls, operations: Operations, view: RLSView) -> None:
-        """Drop ``view``; PostgreSQL refuses while anything depends on it."""
+        """Drop ``view``; PostgreSQL refuses while anything depends on it.
+
+        op.drop_rls_view(RLSView("hospital_patients", ("id", "hospital_id", "name"),
+                                 "hospital_id = (SELECT federation.bind_claims())"))
+
+        https://www.postgresql.org/docs/current/sql-dropview.html
+        """
         operations.invoke(cls(view))
 
     def reverse(self) -> CreateRLSViewOp:
@@ -177,6 +198,10 @@ END $federation$
 )
 
 
+def _key(view: RLSView) -> tuple[str, str, str]:
+    return view.schema, view.name, view.source_schema
+
+
 def _names(view: RLSView) -> tuple[sql.Identifier, sql.Identifier]:
     return sql.Identifier(view.schema, view.name), sql.Identifier(view.source_schema, view.name)
 
@@ -185,28 +210,19 @@ def _text(statement: sql.Composable) -> sql.Literal:
     return sql.Literal(statement.as_string(None))
 
 
-def _sql(text: str) -> sql.SQL:
-    return sql.SQL(text)
-
-
-def _plain(text: str) -> sql.SQL:
-    """SQL that SQLAlchemy has composed, in which braces are no fields."""
-    return sql.SQL(text.replace("{", "{{").replace("}", "}}"))
-
-
 @Operations.implementation_for(CreateRLSViewOp)
 def _create(operations: Operations, op: CreateRLSViewOp) -> None:
     view, source = _names(op.view)
-    execute(operations, _plain(op.view.create()).format())
+    execute(operations, sql.SQL(op.view.create()))
     execute(operations, _REVOKE_DEFAULTS.format(view=_text(view), source=_text(source)))
     _decorate(operations, op.view)
 
 
 @Operations.implementation_for(ReplaceRLSViewOp)
 def _replace(operations: Operations, op: ReplaceRLSViewOp) -> None:
-    view, _ = _names(op.view)
+    view, source = _names(op.view)
     if op.in_place:
-        execute(operations, _plain(op.view.create(or_replace=True)).format())
+        execute(operations, sql.SQL(op.view.create(or_replace=True)))
     else:
         execute(
             operations,
@@ -217,6 +233,13 @@ def _replace(operations: Operations, op: ReplaceRLSViewOp) -> None:
     gone = [name for name in op.was.defaults if name not in op.view.defaults and name in op.view.columns]
     for name in gone if op.in_place else ():
         execute(operations, sql.SQL("ALTER VIEW {} ALTER COLUMN {} DROP DEFAULT").format(view, sql.Identifier(name)))
+    for grantee, privileges in op.was.grants.items():
+        taken = [privilege for privilege in privileges if privilege not in op.view.grants.get(grantee, ())]
+        if taken:
+            what, whom = sql.SQL(", ").join(map(sql.SQL, taken)), role(operations, grantee)
+            execute(operations, sql.SQL("REVOKE {} ON {}, {} FROM {}").format(what, view, source, whom))
+    if op.in_place and op.view.comment is None and op.was.comment is not None:
+        execute(operations, sql.SQL("COMMENT ON VIEW {} IS NULL").format(view))
     _decorate(operations, op.view)
 
 
@@ -233,7 +256,9 @@ def _decorate(operations: Operations, view: RLSView) -> None:
     for column, default in view.defaults.items():
         execute(
             operations,
-            sql.SQL("ALTER VIEW {} ALTER COLUMN {} SET DEFAULT {}").format(name, sql.Identifier(column), _sql(default)),
+            sql.SQL("ALTER VIEW {} ALTER COLUMN {} SET DEFAULT {}").format(
+                name, sql.Identifier(column), sql.SQL(default)
+            ),
         )
     for grantee, privileges in view.grants.items():
         execute(
@@ -247,15 +272,15 @@ def _decorate(operations: Operations, view: RLSView) -> None:
 
 
 @renderers.dispatch_for(CreateRLSViewOp)
-def _render_create(_context: object, op: CreateRLSViewOp) -> str:
-    return f"op.create_rls_view({op.view!r})"
+def _render_create(context: AutogenContext, op: CreateRLSViewOp) -> str:
+    return call(context, "create_rls_view", op.view)
 
 
 @renderers.dispatch_for(ReplaceRLSViewOp)
-def _render_replace(_context: object, op: ReplaceRLSViewOp) -> str:
-    return f"op.replace_rls_view({op.view!r}, was={op.was!r})"
+def _render_replace(context: AutogenContext, op: ReplaceRLSViewOp) -> str:
+    return call(context, "replace_rls_view", op.view, was=op.was)
 
 
 @renderers.dispatch_for(DropRLSViewOp)
-def _render_drop(_context: object, op: DropRLSViewOp) -> str:
-    return f"op.drop_rls_view({op.view!r})"
+def _render_drop(context: AutogenContext, op: DropRLSViewOp) -> str:
+    return call(context, "drop_rls_view", op.view)

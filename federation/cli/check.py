@@ -1,0 +1,29 @@
+"""``federation check``."""
+
+from __future__ import annotations
+
+import click
+from rich.table import Table
+
+from federation.cli.output import Result, common
+from federation.config import Config
+from federation.drift.check import check
+from federation.errors import PendingChanges
+
+_COLOURS = {"+": "green", "~": "yellow", "-": "red"}
+
+
+@click.command("check")
+@common
+def command(config: Config) -> Result:
+    """Compare both databases with what is declared, and the cloud with the hospital. Writes nothing; 3 if they differ.
+
+    + is declared and missing, - is there and not declared, ~ is there and differs.
+    """
+    found = check(config)
+    table = Table("", "side", "what", "name", "detail", box=None, pad_edge=False)
+    for item in found:
+        colour = _COLOURS[item.mark]
+        table.add_row(f"[{colour}]{item.mark}[/]", item.side, item.what, item.name, item.detail)
+    shown = table if found else "both databases are as declared"
+    return Result({"differences": [item.to_dict() for item in found]}, shown, PendingChanges.exit_code if found else 0)

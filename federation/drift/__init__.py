@@ -1,0 +1,45 @@
+"""What the two databases are, against what the declared tables and federation.toml say: Alembic's autogenerate.
+
+The comparators run in ``alembic … check``, ``alembic … revision --autogenerate`` and ``federation check`` alike.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from alembic.operations.ops import UpgradeOps
+from alembic.util import DispatchPriority, PriorityDispatchResult
+
+from federation.drift.compare import COMPARATORS, types
+from federation.drift.declared import Declared
+from federation.drift.survey import survey
+
+if TYPE_CHECKING:
+    from alembic.autogenerate.api import AutogenContext
+    from alembic.runtime.plugins import Plugin
+
+
+def setup(plugin: Plugin) -> None:
+    """Register with Alembic; what is not one of federation's environments is left alone."""
+    plugin.add_autogenerate_comparator(_before_tables, "schema", priority=DispatchPriority.FIRST)
+    plugin.add_autogenerate_comparator(_after_tables, "schema", priority=DispatchPriority.LAST)
+
+
+def _before_tables(context: AutogenContext, upgrade_ops: UpgradeOps, _schemas: object) -> PriorityDispatchResult:
+    """Survey the database, and create types before Alembic's own comparators create tables."""
+    opts = context.migration_context.opts
+    if "federation_side" in opts and context.connection is not None:
+        declared = Declared(opts["federation"], opts["federation_metadata"])
+        opts["federation_survey"] = survey(
+            context.connection, opts["federation_side"], declared, ask_hospital=opts["federation_ask_hospital"]
+        )
+        upgrade_ops.ops.extend(types.compare(opts["federation_survey"]))
+    return PriorityDispatchResult.CONTINUE
+
+
+def _after_tables(context: AutogenContext, upgrade_ops: UpgradeOps, _schemas: object) -> PriorityDispatchResult:
+    found = context.migration_context.opts.get("federation_survey")
+    if found is not None:
+        for compare in COMPARATORS[found.side]:
+            upgrade_ops.ops.extend(compare(found))
+    return PriorityDispatchResult.CONTINUE

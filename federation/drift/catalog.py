@@ -1,0 +1,172 @@
+"""What the database holds, read in bulk: a few queries, however many tables there are."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+
+@dataclass(frozen=True)
+class ColumnFacts:
+    """A column as the server spells it."""
+
+    name: str
+    type: str
+    not_null: bool
+    default: str | None
+    """Of a table or view; a generated column's expression."""
+    generated: bool
+    statistics_target: int
+    """-1 is the server's default."""
+
+    def __str__(self) -> str:
+        return self.type + (" NOT NULL" if self.not_null else "")
+
+
+@dataclass(frozen=True)
+class PolicyFacts:
+    """A policy as the server spells it."""
+
+    name: str
+    command: str
+    roles: frozenset[str]
+    using: str | None
+    with_check: str | None
+
+
+@dataclass
+class Relation:
+    """A table, foreign table or view."""
+
+    schema: str
+    name: str
+    kind: str
+    """pg_class.relkind."""
+    owner: str
+    owned: bool
+    """Whether the current role owns it."""
+    row_security: bool
+    options: frozenset[str]
+    comment: str | None
+    definition: str | None
+    """A view's body."""
+    grants: dict[str, frozenset[str]]
+    """Privileges by role, the owner's left out; ``public`` is everyone."""
+    triggers: frozenset[str]
+    columns: dict[str, ColumnFacts] = field(default_factory=dict)
+    policies: dict[str, PolicyFacts] = field(default_factory=dict)
+
+
+_RELATIONS = sa.text(
+    """
+    SELECT n.nspname, c.relname, c.relkind, pg_get_userbyid(c.relowner), c.relowner = current_user::regrole,
+        c.relrowsecurity, coalesce(c.reloptions, '{}'), obj_description(c.oid, 'pg_class'),
+        CASE WHEN c.relkind = 'v' THEN pg_get_viewdef(c.oid) END,
+        ARRAY(SELECT t.tgname::text FROM pg_catalog.pg_trigger AS t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal),
+        ARRAY(SELECT ARRAY[CASE acl.grantee WHEN 0 THEN 'public' ELSE pg_get_userbyid(acl.grantee) END,
+                acl.privilege_type]::text[]
+            FROM aclexplode(c.relacl) AS acl WHERE acl.grantee <> c.relowner)
+    FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+    WHERE n.nspname = ANY (:schemas) AND c.relname = ANY (:names) AND c.relkind IN ('r', 'p', 'f', 'v')
+    """
+)
+
+_COLUMNS = sa.text(
+    """
+    SELECT n.nspname, c.relname, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull,
+        pg_get_expr(d.adbin, d.adrelid), a.attgenerated <> '', coalesce(a.attstattarget, -1)
+    FROM pg_catalog.pg_attribute AS a
+    JOIN pg_catalog.pg_class AS c ON c.oid = a.attrelid
+    JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+    LEFT JOIN pg_catalog.pg_attrdef AS d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+    WHERE n.nspname = ANY (:schemas) AND c.relname = ANY (:names) AND c.relkind IN ('r', 'p', 'f', 'v')
+        AND a.attnum > 0 AND NOT a.attisdropped
+    ORDER BY a.attrelid, a.attnum
+    """
+)
+
+_POLICIES = sa.text(
+    """
+    SELECT n.nspname, c.relname, p.polname,
+        CASE p.polcmd WHEN 'r' THEN 'SELECT' WHEN 'a' THEN 'INSERT' WHEN 'w' THEN 'UPDATE' WHEN 'd' THEN 'DELETE'
+            ELSE 'ALL' END,
+        ARRAY(SELECT CASE role WHEN 0 THEN 'public' ELSE pg_get_userbyid(role)::text END
+            FROM unnest(p.polroles) AS role),
+        pg_get_expr(p.polqual, p.polrelid), pg_get_expr(p.polwithcheck, p.polrelid)
+    FROM pg_catalog.pg_policy AS p
+    JOIN pg_catalog.pg_class AS c ON c.oid = p.polrelid
+    JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+    WHERE n.nspname = ANY (:schemas) AND c.relname = ANY (:names)
+    """
+)
+
+
+def read_relations(
+    connection: Connection, schemas: Iterable[str], names: Iterable[str]
+) -> dict[tuple[str, str], Relation]:
+    """The relations of these schemas and names, by (schema, name), with columns, privileges, policies and triggers."""
+    chosen = {"schemas": list(schemas), "names": list(names)}
+    found: dict[tuple[str, str], Relation] = {}
+    for schema, name, kind, owner, owned, row_security, options, comment, body, triggers, acl in connection.execute(
+        _RELATIONS, chosen
+    ):
+        grants: dict[str, set[str]] = defaultdict(set)
+        for grantee, privilege in acl:
+            grants[grantee].add(privilege)
+        found[schema, name] = Relation(
+            schema,
+            name,
+            kind,
+            owner,
+            owned,
+            row_security,
+            frozenset(options),
+            comment,
+            body,
+            {grantee: frozenset(privileges) for grantee, privileges in grants.items()},
+            frozenset(triggers),
+        )
+    for schema, name, column, type_, not_null, default, generated, target in connection.execute(_COLUMNS, chosen):
+        facts = ColumnFacts(column, type_, not_null, default, generated, target)
+        found[schema, name].columns[column] = facts
+    for schema, name, policy, command, roles, using, with_check in connection.execute(_POLICIES, chosen):
+        facts_of_policy = PolicyFacts(policy, command, frozenset(roles), using, with_check)
+        found[schema, name].policies[policy] = facts_of_policy
+    return found
+
+
+@dataclass(frozen=True)
+class Server:
+    """A foreign server: its options, and the link role of each mapping (None where it may not be read)."""
+
+    options: dict[str, str]
+    mappings: dict[str, str | None]
+
+
+_SERVER = sa.text(
+    """
+    SELECT ARRAY(SELECT ARRAY[o.option_name, o.option_value] FROM pg_options_to_table(s.srvoptions) AS o),
+        ARRAY(SELECT ARRAY[m.usename::text, (SELECT o.option_value FROM pg_options_to_table(m.umoptions) AS o
+            WHERE o.option_name = 'user')] FROM pg_catalog.pg_user_mappings AS m WHERE m.srvid = s.oid)
+    FROM pg_catalog.pg_foreign_server AS s WHERE s.srvname = :name
+    """
+)
+
+
+def read_server(connection: Connection, name: str) -> Server | None:
+    """The foreign server ``name``, without any secret; None when there is none."""
+    row = connection.execute(_SERVER, {"name": name}).one_or_none()
+    return None if row is None else Server(dict(row[0]), dict(row[1]))
+
+
+def read_types(connection: Connection) -> set[str]:
+    """Names of the enums and domains on the search path."""
+    return set(
+        connection.scalars(
+            sa.text("SELECT typname FROM pg_catalog.pg_type WHERE typtype IN ('e', 'd') AND pg_type_is_visible(oid)")
+        )
+    )

@@ -1,0 +1,45 @@
+"""The comparators, one concern a file: each yields the operations that would turn what is there into what is declared.
+
+Their order is the order in which a release can run: what others stand on first, what goes away last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TypeAlias
+
+from alembic.operations import MigrateOperation
+
+from federation.drift.compare import (
+    foreign_tables,
+    grants,
+    hospital,
+    policies,
+    removed_columns,
+    row_security,
+    servers,
+    statistics,
+    types,
+    user_mappings,
+    views,
+)
+from federation.drift.survey import Survey
+from federation.errors import Side
+
+Comparator: TypeAlias = Callable[[Survey], Iterator[MigrateOperation]]
+
+COMPARATORS: dict[Side, tuple[Comparator, ...]] = {
+    "local": (row_security.compare, policies.compare, grants.compare_local),
+    "cloud": (
+        servers.compare,
+        user_mappings.compare,
+        foreign_tables.compare,
+        views.compare,
+        removed_columns.compare,
+        statistics.compare,
+        grants.compare_cloud,
+        hospital.compare,
+    ),
+}
+
+__all__ = ["COMPARATORS", "types"]

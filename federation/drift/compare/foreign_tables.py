@@ -1,0 +1,57 @@
+"""Foreign tables: declared columns that are missing or of another type; the trigger that names the caller."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from alembic.operations import MigrateOperation
+from sqlalchemy import Column, Table
+
+from federation.drift.catalog import Relation
+from federation.drift.survey import Survey
+from federation.drift.was import column_was, view_was
+from federation.operations.bindings import BindBeforeWriteOp
+from federation.operations.foreign_tables import AlterForeignTableOp, ImportForeignSchemaOp
+from federation.operations.views import CreateRLSViewOp, DropRLSViewOp
+
+
+def compare(survey: Survey) -> Iterator[MigrateOperation]:
+    """Imports of missing tables, and what they lack; what they have too much goes later (removed_columns)."""
+    config = survey.config
+    for table in survey.declared.tables:
+        columns, there = survey.declared.columns(table), survey.foreign_table(table.name)
+        if there is None:
+            yield ImportForeignSchemaOp(
+                config.tables.schema_, config.link.server, config.tables.link_schema, {table.name: columns}
+            )
+            yield BindBeforeWriteOp(table.name, config.tables.link_schema)
+            continue
+        yield from _columns(survey, table, columns, there)
+        if "bind_before_write" not in there.triggers:
+            yield BindBeforeWriteOp(table.name, config.tables.link_schema)
+
+
+def _columns(
+    survey: Survey, table: Table, columns: tuple[Column[Any], ...], there: Relation
+) -> Iterator[MigrateOperation]:
+    spelled = survey.spelled[table.name].columns
+    add = tuple(column for column in columns if column.name not in there.columns)
+    alter = tuple(
+        (column_was(there.columns[column.name]), column)
+        for column in columns
+        if column.name in there.columns and str(there.columns[column.name]) != str(spelled[column.name])
+    )
+    if not add and not alter:
+        return
+    op = AlterForeignTableOp(table.name, survey.config.tables.link_schema, add=add, alter=alter)
+    retyped = any(there.columns[new.name].type != spelled[new.name].type for _, new in alter)
+    view = survey.table(table.name)
+    if retyped and view is not None and view.kind == "v":
+        # A column's type cannot change under a view.
+        was = view_was(survey, table, view)
+        yield DropRLSViewOp(was)
+        yield op
+        yield CreateRLSViewOp(was)
+    else:
+        yield op

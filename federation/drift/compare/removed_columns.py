@@ -1,0 +1,23 @@
+"""Columns of foreign tables that are no longer declared: they go after the views have let go of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from alembic.operations import MigrateOperation
+
+from federation.drift.survey import Survey
+from federation.drift.was import column_was
+from federation.operations.foreign_tables import AlterForeignTableOp
+
+
+def compare(survey: Survey) -> Iterator[MigrateOperation]:
+    """A foreign table holds named columns only: one with a surplus column sends NULL for it."""
+    for table in survey.declared.tables:
+        there = survey.foreign_table(table.name)
+        if there is None:
+            continue
+        declared = {column.name for column in survey.declared.columns(table)}
+        drop = tuple(column_was(facts) for name, facts in there.columns.items() if name not in declared)
+        if drop:
+            yield AlterForeignTableOp(table.name, survey.config.tables.link_schema, drop=drop)

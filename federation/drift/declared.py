@@ -1,0 +1,124 @@
+"""What federation.toml and the declared tables say there should be."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, cast
+
+import sqlalchemy as sa
+from sqlalchemy import Column, MetaData, Table
+from sqlalchemy.dialects import postgresql
+
+from federation.config import Config
+from federation.errors import PreconditionMissing
+from federation.operations.deployment import LINK, SERVICE, LinkRole, Role
+from federation.operations.grants import Privilege
+from federation.operations.policies import CreatePolicyOp
+from federation.operations.views import RLSView
+
+_LINK_ROLES: Mapping[str, LinkRole] = {"@link": LINK, "@service": SERVICE}
+
+
+@dataclass(frozen=True)
+class Declared:
+    """The declarations of one deployment, in the terms of the operations."""
+
+    config: Config
+    metadata: MetaData
+
+    @cached_property
+    def tables(self) -> tuple[Table, ...]:
+        """The exported tables, those that others refer to first.
+
+        Raises PreconditionMissing when federation.toml exports a table that the metadata does not declare.
+        """
+        exported = self.config.tables.exported
+        found = tuple(table for table in self.metadata.sorted_tables if table.name in exported)
+        missing = set(exported) - {table.name for table in found}
+        if missing and self.config.tables.metadata is not None:
+            raise PreconditionMissing(
+                f"federation.toml exports {', '.join(sorted(missing))}, which {self.config.tables.metadata} "
+                "does not declare",
+                hint="declare the table, or take it off tables.exported",
+            )
+        return found
+
+    def columns(self, table: Table) -> tuple[Column[Any], ...]:
+        """The columns that the cloud names: all but identity columns, for which an INSERT would send NULL."""
+        return tuple(column for column in table.columns if column.identity is None)
+
+    def view(self, table: Table) -> RLSView:
+        """The cloud's view of ``table``; its defaults are the table's, which do not fire over the link."""
+        tables = self.config.tables
+        columns = self.columns(table)
+        return RLSView(
+            table.name,
+            tuple(column.name for column in columns),
+            tables.predicate,
+            defaults={column.name: default for column in columns if (default := server_default(column)) is not None},
+            grants=cast("Mapping[Role, tuple[Privilege, ...]]", tables.view_grants or {}),
+            comment=(tables.comments or {}).get(table.name),
+            schema=tables.schema_,
+            source_schema=tables.link_schema,
+        )
+
+    def policies(self, table: Table) -> tuple[CreatePolicyOp, ...] | None:
+        """The hospital's policies of ``table``; None when policies are not managed."""
+        if self.config.tables.policies is None:
+            return None
+        return tuple(
+            CreatePolicyOp(
+                policy.name,
+                table.name,
+                policy.using,
+                policy.with_check,
+                policy.command,
+                tuple(_LINK_ROLES.get(name, name) for name in policy.roles),
+                self.config.tables.schema_,
+            )
+            for policy in self.config.tables.policies
+            if policy.tables is None or table.name in policy.tables
+        )
+
+    @property
+    def link_grants(self) -> Mapping[LinkRole, tuple[Privilege, ...]] | None:
+        """Privileges on the local tables by link role; None when they are not managed."""
+        grants = self.config.tables.link_grants
+        return None if grants is None else {_LINK_ROLES[name]: privileges for name, privileges in grants.items()}
+
+    @cached_property
+    def types(self) -> tuple[sa.Enum | postgresql.DOMAIN, ...]:
+        """Enums and domains of exported columns: both databases need them before the tables."""
+        found: dict[str, sa.Enum | postgresql.DOMAIN] = {}
+        for table in self.tables:
+            for column in self.columns(table):
+                for type_ in _named(column.type):
+                    found.setdefault(str(type_.name), type_)
+        return tuple(found.values())
+
+
+def server_default(column: Column[Any]) -> str | None:
+    """A column's default as SQL; None without one, and for a generated column."""
+    default = column.server_default
+    if not isinstance(default, sa.DefaultClause):
+        return None
+    if isinstance(default.arg, str):
+        return "'" + default.arg.replace("'", "''") + "'"
+    return str(
+        default.arg.compile(
+            dialect=postgresql.dialect(paramstyle="named"),  # type: ignore[no-untyped-call]
+            compile_kwargs={"literal_binds": True},
+        )
+    )
+
+
+def _named(type_: sa.types.TypeEngine[Any]) -> Sequence[sa.Enum | postgresql.DOMAIN]:
+    if isinstance(type_, sa.ARRAY):
+        return _named(type_.item_type)
+    if isinstance(type_, postgresql.DOMAIN):
+        return [*_named(type_.data_type), type_]
+    if isinstance(type_, sa.Enum) and type_.native_enum and type_.name is not None:
+        return [type_]
+    return []

@@ -1,0 +1,163 @@
+"""Both views of one database, side by side: what is declared, as the server would spell it, and what is there.
+
+How a server spells a type, default, policy or view body is learned by asking it: the declarations become temporary
+objects inside a savepoint, are read back like everything else, and the savepoint is rolled back. Nothing that
+another session could see is touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from psycopg import sql
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.engine import Connection
+
+from federation.config import Config
+from federation.databases import ddl
+from federation.drift.catalog import Relation, Server, read_relations, read_server, read_types
+from federation.drift.declared import Declared, server_default
+from federation.errors import Side
+from federation.operations.deployment import LinkRole
+from federation.operations.policies import CreatePolicyOp
+from federation.operations.statements import column_definition
+from federation.operations.views import RLSView
+
+
+@dataclass
+class Survey:
+    """What the comparators compare. ``spelled`` holds the declared tables, ``bodies`` the declared views' bodies."""
+
+    side: Side
+    declared: Declared
+    relations: dict[tuple[str, str], Relation]
+    spelled: dict[str, Relation]
+    bodies: dict[str, str] = field(default_factory=dict)
+    server: Server | None = None
+    types: set[str] = field(default_factory=set)
+    hospital: dict[str, Relation] | None = None
+    """The hospital's tables as they arrive over the link; None when it was not asked."""
+
+    @property
+    def config(self) -> Config:
+        """The deployment's configuration."""
+        return self.declared.config
+
+    def table(self, name: str) -> Relation | None:
+        """What stands in the app's schema under ``name``."""
+        return self.relations.get((self.config.tables.schema_, name))
+
+    def foreign_table(self, name: str) -> Relation | None:
+        """The cloud's foreign table ``name``."""
+        return self.relations.get((self.config.tables.link_schema, name))
+
+
+def survey(connection: Connection, side: Side, declared: Declared, *, ask_hospital: bool) -> Survey:
+    """Read one database. ``ask_hospital``: import the hospital's tables beside, to compare with them."""
+    config = declared.config
+    names = [table.name for table in declared.tables]
+    schemas = [config.tables.schema_, config.tables.link_schema]
+    with _rolled_back(connection):
+        relations, types = read_relations(connection, schemas, names), read_types(connection)
+        server = read_server(connection, config.link.server) if side == "cloud" else None
+        found = Survey(side, declared, relations, {}, server=server, types=types)
+        if names:
+            connection.execute(ddl(sql.SQL(";\n").join(_make(found))))
+            schema = connection.exec_driver_sql("SELECT pg_my_temp_schema()::regnamespace::text").scalar_one()
+            views = [_view_name(n) for n, _ in enumerate(names)]
+            made = read_relations(connection, [schema], [*names, *views])
+            found.spelled = {name: made[schema, name] for name in names}
+            for name, view in zip(names, views, strict=True):
+                if (schema, view) in made:
+                    found.bodies[name] = made[schema, view].definition or ""
+        if side == "cloud" and ask_hospital and server is not None and names:
+            found.hospital = _import(connection, config, names)
+    return found
+
+
+def _view_name(number: int) -> str:
+    """A name of its own, since a temporary table has the view's."""
+    return f"federation declared view {number}"
+
+
+@contextmanager
+def _rolled_back(connection: Connection) -> Iterator[None]:
+    with connection.begin_nested() as savepoint:
+        try:
+            yield
+        finally:
+            savepoint.rollback()
+
+
+def _make(survey: Survey) -> Iterator[sql.Composable]:
+    """The statements that make the declarations as temporary objects; sent as one, however many they are."""
+    declared = survey.declared
+    dialect = postgresql.dialect(paramstyle="named")  # type: ignore[no-untyped-call]
+    for type_ in declared.types:
+        if type_.name not in survey.types:
+            create = postgresql.CreateDomainType if isinstance(type_, postgresql.DOMAIN) else postgresql.CreateEnumType
+            yield _sql(str(create(type_).compile(dialect=dialect)))
+    for number, table in enumerate(declared.tables):
+        definitions = []
+        for column in table.columns:
+            default = server_default(column)
+            clause = [] if default is None else [sql.SQL("DEFAULT {}").format(_sql(default))]
+            definitions.append(sql.Composed([column_definition(column), *clause]).join(" "))
+        name = sql.Identifier("pg_temp", table.name)
+        yield sql.SQL("CREATE TABLE {} ({})").format(name, sql.SQL(", ").join(definitions))
+        if survey.side == "local":
+            yield from (_policy(survey, policy) for policy in declared.policies(table) or ())
+        elif (source := survey.foreign_table(table.name)) is not None:
+            view = declared.view(table)
+            if set(view.columns) <= set(source.columns):
+                yield _view(view, _view_name(number))
+
+
+def _policy(survey: Survey, policy: CreatePolicyOp) -> sql.Composed:
+    roles = [role.name(survey.config) if isinstance(role, LinkRole) else role for role in policy.roles]
+    parts = [
+        sql.SQL("CREATE POLICY {} ON {} FOR {} TO {}").format(
+            sql.Identifier(policy.name),
+            sql.Identifier("pg_temp", policy.table),
+            sql.SQL(policy.command),
+            sql.SQL(", ").join(sql.SQL("PUBLIC") if role == "public" else sql.Identifier(role) for role in roles),
+        )
+    ]
+    if policy.using is not None:
+        parts.append(sql.SQL("USING ({})").format(_sql(policy.using)))
+    if policy.with_check is not None:
+        parts.append(sql.SQL("WITH CHECK ({})").format(_sql(policy.with_check)))
+    return sql.Composed(parts).join(" ")
+
+
+def _view(view: RLSView, name: str) -> sql.Composed:
+    return sql.SQL("CREATE TEMPORARY VIEW {} AS SELECT {} FROM {} WHERE ({})").format(
+        sql.Identifier(name),
+        sql.SQL(", ").join(sql.Identifier(column) for column in view.columns),
+        sql.Identifier(view.source_schema, view.name),
+        _sql(view.predicate),
+    )
+
+
+def _sql(text: str) -> sql.Composed:
+    """SQL by declaration, in which braces are no fields."""
+    return sql.SQL(text.replace("{", "{{").replace("}", "}}")).format()
+
+
+def _import(connection: Connection, config: Config, names: list[str]) -> dict[str, Relation]:
+    connection.execute(
+        ddl(
+            sql.SQL(
+                "CREATE SCHEMA federation_import; IMPORT FOREIGN SCHEMA {} LIMIT TO ({}) FROM SERVER {} INTO {}"
+            ).format(
+                sql.Identifier(config.tables.schema_),
+                sql.SQL(", ").join(map(sql.Identifier, names)),
+                sql.Identifier(config.link.server),
+                sql.Identifier("federation_import"),
+            )
+        )
+    )
+    arrived = read_relations(connection, ["federation_import"], names)
+    return {name: relation for (_, name), relation in arrived.items()}

@@ -1,0 +1,120 @@
+"""Operations as Python: what autogenerate writes into a migration runs there, its imports included."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import MISSING, fields, is_dataclass
+from typing import TYPE_CHECKING, Any
+
+from alembic.autogenerate.render import renderers
+from alembic.operations import ops
+from sqlalchemy import Column, text
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.sql.elements import TextClause
+from sqlalchemy.types import TypeEngine
+
+from federation.operations.deployment import LinkRole
+
+if TYPE_CHECKING:
+    from alembic.autogenerate.api import AutogenContext
+
+WIDTH = 100
+"""Columns that a rendered line may fill before it is broken; a migration indents it by four more."""
+
+
+def call(context: AutogenContext, name: str, *arguments: object, **keywords: object) -> str:
+    """``op.name(…)``. A keyword that is no identifier (an option of a server may be one) goes through ``**``."""
+    written = [render(context, argument) for argument in arguments]
+    written += [f"{key}={render(context, value)}" for key, value in keywords.items() if key.isidentifier()]
+    others = {key: value for key, value in keywords.items() if not key.isidentifier()}
+    if others:
+        written.append(f"**{render(context, others)}")
+    prefix = context.opts.get("alembic_module_prefix") or "op."
+    return enclose(f"{prefix}{name}(", written, ")")
+
+
+def given(**keywords: object) -> dict[str, object]:
+    """The keywords that say something: not None, not empty."""
+    return {key: value for key, value in keywords.items() if value not in (None, (), {}, [])}
+
+
+def render(context: AutogenContext, value: object) -> str:
+    """A value as Python, adding the imports that it needs to the migration's."""
+    if isinstance(value, LinkRole):
+        context.imports.add(f"from federation.operations import {value!r}")
+        return repr(value)
+    if isinstance(value, Column):
+        return column(context, value)
+    if isinstance(value, TypeEngine):
+        return column_type(context, value)
+    if isinstance(value, Mapping):
+        pairs = [f"{render(context, key)}: {render(context, item)}" for key, item in value.items()]
+        return enclose("{", pairs, "}")
+    if isinstance(value, tuple):
+        items = [render(context, item) for item in value]
+        return f"({items[0]},)" if len(items) == 1 and "\n" not in items[0] else enclose("(", items, ")")
+    if isinstance(value, list):
+        return enclose("[", [render(context, item) for item in value], "]")
+    if is_dataclass(value) and not isinstance(value, type):
+        return declaration(context, value)
+    return repr(value)
+
+
+def declaration(context: AutogenContext, value: Any) -> str:
+    """A dataclass of this package (an RLSView), without what is left at its default; a field a line."""
+    kind = type(value)
+    context.imports.add(f"from {kind.__module__} import {kind.__name__}")
+    written = []
+    for field in fields(value):
+        item = getattr(value, field.name)
+        default = field.default_factory() if field.default_factory is not MISSING else field.default
+        if default is MISSING:
+            written.append(render(context, item))
+        elif item != default:
+            written.append(f"{field.name}={render(context, item)}")
+    return enclose(f"{kind.__name__}(", written, ")", broken=True)
+
+
+def column(context: AutogenContext, value: Column[Any]) -> str:
+    """``sa.Column(…)`` as Alembic's own add_column renders it, ``render_item`` of the environment included."""
+    op = ops.AddColumnOp("t", value)
+    return _argument(_rendered(context, op), 1)
+
+
+def column_type(context: AutogenContext, value: TypeEngine[Any]) -> str:
+    """A type as Alembic's own add_column renders it."""
+    if isinstance(value, postgresql.DOMAIN) and isinstance(value.check, TextClause):
+        # Alembic compiles the check, and a :x in it that is not escaped would come out as NULL.
+        value = value.copy(check=text(re.sub(r"(?<![:\w\\]):(?=\w)", r"\:", value.check.text)))  # type: ignore[no-untyped-call]
+    return _argument(column(context, Column("c", value)), 1)
+
+
+def _rendered(context: AutogenContext, op: ops.MigrateOperation) -> str:
+    rendered = renderers.dispatch(op)(context, op)
+    return rendered if isinstance(rendered, str) else "\n".join(rendered)
+
+
+def _argument(code: str, position: int) -> str:
+    """The text of a call's positional argument."""
+    parsed = ast.parse(code, mode="eval").body
+    assert isinstance(parsed, ast.Call)  # noqa: S101  # it is a call that has just been rendered
+    found = ast.get_source_segment(code, parsed.args[position])
+    assert found is not None  # noqa: S101
+    return re.sub(r",\s*\)$", ")", found)
+
+
+def enclose(opening: str, items: Iterable[str], closing: str, *, broken: bool = False) -> str:
+    """The items between brackets, on one line if they fit and else one a line."""
+    items = list(items)
+    line = f"{opening}{', '.join(items)}{closing}"
+    if not items or (not broken and len(line) <= WIDTH and "\n" not in line):
+        return line
+    body = "".join(map(_indented, items))
+    return f"{opening}\n{body}{closing}"
+
+
+def _indented(item: str) -> str:
+    """An item on lines of its own; no string literal spans lines, since repr() writes none that does."""
+    return "".join(f"    {line}\n" for line in f"{item},".split("\n"))

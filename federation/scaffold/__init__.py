@@ -1,0 +1,133 @@
+"""``federation revision``: the pair of files of a release, both halves right before anything ran.
+
+With autogenerate the local half is what Alembic and the comparators find between the declared tables and the
+hospital; the cloud half comes from the same declarations against the cloud's catalog, so it fits what the local half
+will have made. What removes something goes into a contract release of its own, after an expand release with the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from alembic import command
+from alembic.operations.ops import DowngradeOps, MigrationScript, UpgradeOps
+from alembic.util import CommandError
+
+from federation.config import Config
+from federation.databases import SIDES
+from federation.environments import alembic_config
+from federation.errors import FederationError, PendingChanges, Refused, Side
+from federation.lockstep import Releases
+from federation.scaffold.phases import split
+
+Phase: TypeAlias = Literal["expand", "contract"]
+
+
+@dataclass(frozen=True)
+class Written:
+    """A release that was written: its id, phase and two files."""
+
+    release: str
+    phase: Phase
+    local: Path
+    cloud: Path
+
+    def to_dict(self) -> dict[str, str]:
+        """As JSON has it."""
+        return {"release": self.release, "phase": self.phase, "local": str(self.local), "cloud": str(self.cloud)}
+
+
+def revision(config: Config, message: str, *, autogenerate: bool = False) -> list[Written]:
+    """Write the pair of files of the next release; with ``autogenerate`` none, one, or two releases.
+
+    Raises PendingChanges when a database is not at the newest release, Refused when the ids are not numbers.
+    """
+    releases = Releases.load(config)
+    last = releases.ids[-1] if releases.ids else "0000"
+    if not last.isdigit():
+        raise Refused(f"release {last} has no number that another could follow", hint="name releases 0001, 0002, …")
+    phases: tuple[Phase, ...] = ("expand",)
+    if autogenerate:
+        found = {side: _find(config, side, message) for side in SIDES}
+        phases = tuple(phase for phase in ("expand", "contract") if any(getattr(f, phase) for f in found.values()))
+    ids = [f"{int(last) + 1 + n:0{len(last)}d}" for n, _ in enumerate(phases)]
+    if not phases:
+        return []
+    files: dict[Side, list[Path]] = {"local": [], "cloud": []}
+    try:
+        for side in SIDES:
+            files[side] = _write(
+                config, side, message, dict(zip(ids, phases, strict=True)), last, autogenerate=autogenerate
+            )
+    except BaseException:
+        for paths in files.values():
+            for path in paths:
+                path.unlink(missing_ok=True)
+        raise
+    return [
+        Written(release, phase, local, cloud)
+        for release, phase, local, cloud in zip(ids, phases, files["local"], files["cloud"], strict=True)
+    ]
+
+
+def _find(config: Config, side: Side, message: str) -> Any:
+    """What autogenerate finds on ``side``, split into its phases; writes nothing."""
+    scripts: list[MigrationScript] = []
+
+    def take(_context: object, _revision: object, directives: list[MigrationScript]) -> None:
+        scripts.extend(directives)
+        directives.clear()
+
+    _alembic_revision(config, side, message, take, autogenerate=True)
+    upgrade_ops = scripts[0].upgrade_ops
+    return split(upgrade_ops.ops if upgrade_ops is not None else [])
+
+
+def _write(
+    config: Config, side: Side, message: str, phases: dict[str, Phase], last: str, *, autogenerate: bool
+) -> list[Path]:
+    def pair(_context: object, _revision: object, directives: list[MigrationScript]) -> None:
+        (template,) = directives
+        found = split(template.upgrade_ops.ops if template.upgrade_ops is not None else [])
+        directives.clear()
+        head = last if last != "0000" else "base"
+        for release, phase in phases.items():
+            up = UpgradeOps(ops=list(getattr(found, phase)))
+            directives.append(
+                MigrationScript(
+                    release,
+                    up,
+                    up.reverse_into(DowngradeOps(ops=[])),
+                    message=message if phase == "expand" or len(phases) == 1 else f"{message} (contract)",
+                    imports=set(template.imports),
+                    head=head,
+                    splice=False,
+                )
+            )
+            head = release
+
+    written = _alembic_revision(config, side, message, pair, autogenerate=autogenerate)
+    paths = [Path(script.path) for script in written]
+    for path, phase in zip(paths, phases.values(), strict=True):
+        text = path.read_text(encoding="utf-8")
+        path.write_text(text.replace('phase = "expand"', f'phase = "{phase}"', 1), encoding="utf-8")
+    return paths
+
+
+def _alembic_revision(
+    config: Config, side: Side, message: str, hook: Callable[..., None], *, autogenerate: bool
+) -> list[Any]:
+    try:
+        made = command.revision(
+            alembic_config(config, side, federation_scaffold=True),
+            message,
+            autogenerate=autogenerate,
+            process_revision_directives=hook,
+        )
+    except CommandError as error:
+        kind = PendingChanges if "not up to date" in str(error) else FederationError
+        raise kind(f"no release can be written ({error})", side=side, hint="federation upgrade, then again") from error
+    return [script for script in (made if isinstance(made, list) else [made]) if script is not None]
