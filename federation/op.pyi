@@ -6,7 +6,7 @@ Written by ``python tests/operations/write_stub.py``: not to be edited.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from alembic.op import *  # noqa: F403
+from alembic.op import *
 from sqlalchemy import Column
 
 from federation.operations.deployment import LinkRole, Role

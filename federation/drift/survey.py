@@ -9,11 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
 
+import sqlalchemy as sa
 from psycopg import sql
+from sqlalchemy import Column, Table
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import Connection
+from sqlalchemy.engine.reflection import ObjectKind
 
 from federation.config import Config
 from federation.databases import ddl
@@ -31,6 +36,7 @@ class Survey:
     """What the comparators compare. ``spelled`` holds the declared tables, ``bodies`` the declared views' bodies."""
 
     side: Side
+    connection: Connection
     declared: Declared
     relations: dict[tuple[str, str], Relation]
     spelled: dict[str, Relation]
@@ -44,6 +50,32 @@ class Survey:
     def config(self) -> Config:
         """The deployment's configuration."""
         return self.declared.config
+
+    def view(self, table: Table) -> RLSView:
+        """The declared view; columns that are there keep their order, so that new ones are appended in place."""
+        declared, there = self.declared.view(table), self.table(table.name)
+        if there is None or there.kind != "v":
+            return declared
+        kept = tuple(name for name in there.columns if name in declared.columns)
+        added = tuple(name for name in declared.columns if name not in there.columns)
+        comment = there.comment if self.config.tables.comments is None else declared.comment
+        return replace(declared, columns=(*kept, *added), comment=comment)
+
+    @cached_property
+    def reflected(self) -> dict[str, dict[str, Column[Any]]]:
+        """Columns of the foreign tables by table and name, as SQLAlchemy reads them: what a dropped one was."""
+        found = sa.inspect(self.connection).get_multi_columns(
+            schema=self.config.tables.link_schema,
+            filter_names=[table.name for table in self.declared.tables],
+            kind=ObjectKind.ANY,
+        )
+        return {
+            name: {
+                column["name"]: Column(column["name"], column["type"], nullable=column["nullable"])
+                for column in columns
+            }
+            for (_, name), columns in found.items()
+        }
 
     def table(self, name: str) -> Relation | None:
         """What stands in the app's schema under ``name``."""
@@ -62,7 +94,7 @@ def survey(connection: Connection, side: Side, declared: Declared, *, ask_hospit
     with _rolled_back(connection):
         relations, types = read_relations(connection, schemas, names), read_types(connection)
         server = read_server(connection, config.link.server) if side == "cloud" else None
-        found = Survey(side, declared, relations, {}, server=server, types=types)
+        found = Survey(side, connection, declared, relations, {}, server=server, types=types)
         if names:
             connection.execute(ddl(sql.SQL(";\n").join(_make(found))))
             schema = connection.exec_driver_sql("SELECT pg_my_temp_schema()::regnamespace::text").scalar_one()
@@ -110,7 +142,7 @@ def _make(survey: Survey) -> Iterator[sql.Composable]:
         if survey.side == "local":
             yield from (_policy(survey, policy) for policy in declared.policies(table) or ())
         elif (source := survey.foreign_table(table.name)) is not None:
-            view = declared.view(table)
+            view = survey.view(table)
             if set(view.columns) <= set(source.columns):
                 yield _view(view, _view_name(number))
 

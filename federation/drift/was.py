@@ -4,37 +4,17 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from typing import Any
 
-import sqlalchemy as sa
-from sqlalchemy import Column, Table
+from sqlalchemy import Table
 
-from federation.drift.catalog import ColumnFacts, Relation
+from federation.drift.catalog import Relation
 from federation.drift.survey import Survey
 from federation.operations.views import RLSView
 
 
-class Spelled(sa.types.UserDefinedType[Any]):
-    """A type by the name that the server gives it: what a column was, when a release is undone."""
-
-    cache_ok = True
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def get_col_spec(self, **_: Any) -> str:
-        """The name."""
-        return self.name
-
-
-def column_was(facts: ColumnFacts) -> Column[Any]:
-    """A column as it is, so that a change of it can be reversed."""
-    return Column(facts.name, Spelled(facts.type), nullable=not facts.not_null)
-
-
 def view_was(survey: Survey, table: Table, there: Relation) -> RLSView:
     """The view as it is, in the terms of its declaration."""
-    declared = survey.declared.view(table)
+    declared = survey.view(table)
     return replace(
         declared,
         columns=tuple(there.columns),

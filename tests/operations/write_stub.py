@@ -80,7 +80,7 @@ def parameters_of(signature: inspect.Signature) -> Iterator[str]:
 
 def import_lines(needed: dict[str, set[str]]) -> str:
     """In three groups, as ruff sorts them."""
-    groups: dict[int, list[str]] = {0: [], 1: ["from alembic.op import *  # noqa: F403"], 2: []}
+    groups: dict[int, list[str]] = {0: [], 1: ["from alembic.op import *"], 2: []}
     for module, names in sorted(needed.items()):
         package = module.partition(".")[0]
         group = 0 if package in sys.stdlib_module_names else 2 if package == "federation" else 1

@@ -10,7 +10,7 @@ from sqlalchemy import Column, Table
 
 from federation.drift.catalog import Relation
 from federation.drift.survey import Survey
-from federation.drift.was import column_was, view_was
+from federation.drift.was import view_was
 from federation.operations.bindings import BindBeforeWriteOp
 from federation.operations.foreign_tables import AlterForeignTableOp, ImportForeignSchemaOp
 from federation.operations.views import CreateRLSViewOp, DropRLSViewOp
@@ -38,7 +38,7 @@ def _columns(
     spelled = survey.spelled[table.name].columns
     add = tuple(column for column in columns if column.name not in there.columns)
     alter = tuple(
-        (column_was(there.columns[column.name]), column)
+        (survey.reflected[table.name][column.name], column)
         for column in columns
         if column.name in there.columns and str(there.columns[column.name]) != str(spelled[column.name])
     )

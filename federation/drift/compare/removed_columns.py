@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from alembic.operations import MigrateOperation
 
 from federation.drift.survey import Survey
-from federation.drift.was import column_was
 from federation.operations.foreign_tables import AlterForeignTableOp
 
 
@@ -18,6 +17,6 @@ def compare(survey: Survey) -> Iterator[MigrateOperation]:
         if there is None:
             continue
         declared = {column.name for column in survey.declared.columns(table)}
-        drop = tuple(column_was(facts) for name, facts in there.columns.items() if name not in declared)
+        drop = tuple(survey.reflected[table.name][name] for name in there.columns if name not in declared)
         if drop:
             yield AlterForeignTableOp(table.name, survey.config.tables.link_schema, drop=drop)

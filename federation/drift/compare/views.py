@@ -19,7 +19,7 @@ OPTIONS = frozenset({"security_invoker=true", "check_option=cascaded"})
 def compare(survey: Survey) -> Iterator[MigrateOperation]:
     """A view that differs is replaced as a whole, with everything that it should have."""
     for table in survey.declared.tables:
-        declared, there = survey.declared.view(table), survey.table(table.name)
+        declared, there = survey.view(table), survey.table(table.name)
         if there is None:
             yield CreateRLSViewOp(declared)
         elif there.kind != "v":
@@ -37,5 +37,5 @@ def _differs(survey: Survey, table: Table, declared: RLSView, there: Relation) -
         survey.bodies.get(table.name) != there.definition
         or there.options != OPTIONS
         or {name: facts.default for name, facts in there.columns.items()} != defaults
-        or (survey.config.tables.comments is not None and there.comment != declared.comment)
+        or there.comment != declared.comment
     )

@@ -1,0 +1,84 @@
+-- The cloud's half of the binding, version 1. Frozen: a change is v2.
+-- The server and its mappings exist: PUBLIC is the judged link role, the callers who bypass have their own.
+
+-- Nobody but the sender has USAGE here: callers can name nothing in it.
+CREATE SCHEMA federation_private;
+COMMENT ON SCHEMA federation_private IS 'What callers must not name: the binding''s private parts.';
+GRANT USAGE ON SCHEMA federation_private TO "federation_sender";
+
+CREATE TABLE federation_private.site (id uuid PRIMARY KEY);
+COMMENT ON TABLE federation_private.site IS 'The hospital that this link leads to.';
+INSERT INTO federation_private.site (id) VALUES ('00000000000000000000000000000001'::uuid);
+GRANT SELECT ON federation_private.site TO "federation_sender";
+
+CREATE FOREIGN TABLE federation_private.bind (sub uuid, taken boolean)
+    SERVER "hospital" OPTIONS (schema_name 'federation', table_name 'bind');
+ALTER FOREIGN TABLE federation_private.bind
+    ALTER COLUMN sub SET STATISTICS 0, ALTER COLUMN taken SET STATISTICS 0;
+GRANT SELECT ON federation_private.bind TO "federation_sender";
+
+-- Says whether the effective role is judged by row-level security in the cloud.
+CREATE TABLE federation_private.probe ();
+ALTER TABLE federation_private.probe ENABLE ROW LEVEL SECURITY;
+
+-- Owned by a NOLOGIN role without a user mapping: its SELECT goes through PUBLIC's mapping, which is the very
+-- session that the caller's scan will use. pg_temp is last and named, or a caller's pg_temp.jsonb would be found
+-- before pg_catalog's. The mark holds the transaction's time: one that somebody left behind is of another time.
+CREATE FUNCTION federation_private.send(judged boolean) RETURNS uuid
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    nobody CONSTANT uuid := '00000000000000000000000000000000'::uuid;
+    caller uuid;
+    mark text;
+    taken bigint;
+BEGIN
+    IF NOT judged THEN  -- a mapping of its own, hence a session of its own, in which nobody is bound
+        RETURN (SELECT s.id FROM federation_private.site AS s);
+    END IF;
+    caller := nullif((nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'sub')::uuid, nobody);
+    mark := coalesce(caller, nobody) || '@' || transaction_timestamp();
+    IF current_setting('federation.bound', true) IS DISTINCT FROM mark THEN
+        SELECT count(b.taken) INTO taken FROM federation_private.bind AS b WHERE b.sub = caller;
+        PERFORM set_config('federation.listed', (taken = 1)::text, true);
+        IF taken = 0 THEN  -- an account that the hospital does not list
+            SELECT count(b.taken) INTO taken FROM federation_private.bind AS b WHERE b.sub = nobody;
+        END IF;
+        IF taken <> 1 THEN
+            RAISE EXCEPTION 'the hospital did not take the caller' USING ERRCODE = '42501';
+        END IF;
+        PERFORM set_config('federation.bound', mark, true);
+    END IF;
+    RETURN CASE WHEN current_setting('federation.listed', true) = 'true'
+                THEN (SELECT s.id FROM federation_private.site AS s) END;
+END $$;
+REVOKE ALL ON FUNCTION federation_private.send(boolean) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION federation_private.send(boolean) TO "authenticated", "röle ""x"" %";
+-- An owner needs CREATE on the schema at the moment it becomes the owner, and not afterwards.
+GRANT CREATE ON SCHEMA federation_private TO "federation_sender";
+ALTER FUNCTION federation_private.send(boolean) OWNER TO "federation_sender";
+REVOKE CREATE ON SCHEMA federation_private FROM "federation_sender";
+
+-- What callers may call. Its references are bound at creation, so they need no USAGE on what it names.
+CREATE FUNCTION federation.bind_claims() RETURNS uuid LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
+    BEGIN ATOMIC
+        SELECT federation_private.send(row_security_active('federation_private.probe'::regclass));
+    END;
+COMMENT ON FUNCTION federation.bind_claims() IS
+    'Names the caller to the hospital, once a transaction; the site''s id, or NULL for a caller it does not list.';
+
+CREATE FUNCTION federation.bind_before_write() RETURNS trigger
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    -- As row-level security does it: a stranger's INSERT is refused, its UPDATE and DELETE find no row.
+    IF federation.bind_claims() IS NULL AND tg_op = 'INSERT' THEN
+        RAISE EXCEPTION 'new row violates row-level security policy for table "%"', tg_table_name
+            USING ERRCODE = '42501';
+    END IF;
+    RETURN NULL;
+END $$;
+COMMENT ON FUNCTION federation.bind_before_write() IS 'Names the caller before a statement writes over the link.';
+
+REVOKE ALL ON FUNCTION federation.bind_claims(), federation.bind_before_write() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION federation.bind_claims(), federation.bind_before_write() TO "authenticated", "röle ""x"" %";
+GRANT USAGE ON SCHEMA federation TO "authenticated", "röle ""x"" %";
+

@@ -1,0 +1,2 @@
+CREATE TYPE "public"."new ""%"" :x" AS ENUM ('a',  E'it''s a \\ % :x {y');
+

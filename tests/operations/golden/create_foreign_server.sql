@@ -1,0 +1,2 @@
+CREATE SERVER "anöther ""server""" FOREIGN DATA WRAPPER postgres_fdw OPTIONS ("fetch_size" '10', "application_name"  E'it''s a \\ % :x {y}	$$ €', "host" 'hospital.example', "port" '5432', "dbname" 'hospital', "sslmode" 'require', "channel_binding" 'require', "connect_timeout" '5', "keepalives_idle" '10', "keepalives_interval" '5', "keepalives_count" '3', "tcp_user_timeout" '30000', "options" '-c lock_timeout=5s -c statement_timeout=30s');
+

@@ -1,0 +1,64 @@
+-- The hospital's half of the binding, version 1. Frozen: a change is v2.
+
+-- Who may be bound, and with which claims: the hospital's own list. The cloud can only name a row of it.
+CREATE TABLE federation.account (
+    sub uuid PRIMARY KEY,
+    claims jsonb NOT NULL,
+    added_at timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT account_claims_name_their_account CHECK (
+        jsonb_typeof(claims) = 'object' AND (claims ->> 'sub') IS NOT DISTINCT FROM nullif(sub, '00000000000000000000000000000000'::uuid)::text)
+);
+COMMENT ON TABLE federation.account IS 'The callers that this site admits, and their claims.';
+INSERT INTO federation.account (sub, claims) VALUES
+    ('00000000000000000000000000000001'::uuid, jsonb_build_object('sub', '00000000000000000000000000000001'::uuid::text, 'role', 'authenticated')),
+    ('00000000000000000000000000000000'::uuid, jsonb_build_object('role', 'nobody'));
+
+-- One caller a transaction: a second one is refused, since an open cursor would change hands between two batches.
+-- The setting ends with the transaction and is undone with a savepoint, like the cloud's mark of it.
+CREATE FUNCTION federation.take(account uuid) RETURNS boolean
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    bound text := nullif(current_setting('federation.account', true), '');
+BEGIN
+    IF bound IS NOT NULL AND bound <> account::text THEN
+        RAISE EXCEPTION 'another caller is bound in this transaction' USING ERRCODE = '42501';
+    END IF;
+    PERFORM set_config('federation.account', account::text, true);
+    RETURN true;
+END $$;
+COMMENT ON FUNCTION federation.take(uuid) IS 'Binds an account to this transaction; refuses a second one.';
+
+-- Selecting a row binds it: the one thing that a READ ONLY transaction of the cloud can do.
+CREATE VIEW federation.bind WITH (security_barrier) AS
+    SELECT sub, federation.take(sub) AS taken FROM federation.account;
+COMMENT ON VIEW federation.bind IS 'Selecting the row of an account binds that account.';
+
+CREATE SCHEMA auth;
+COMMENT ON SCHEMA auth IS 'The functions that the app''s policies call, answered from the bound account.';
+
+-- The claims come from the list, never from the session: whoever holds the link''s password can name an account
+-- that is listed and nothing else. Nobody bound is an error on the judged link, never an empty list.
+CREATE FUNCTION auth.jwt() RETURNS jsonb
+    LANGUAGE plpgsql STABLE PARALLEL SAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    bound uuid := nullif(current_setting('federation.account', true), '')::uuid;
+BEGIN
+    IF bound IS NULL AND session_user = 'federation_link' THEN
+        RAISE EXCEPTION 'no caller is bound' USING ERRCODE = '42501';
+    END IF;
+    RETURN (SELECT a.claims FROM federation.account AS a WHERE a.sub = bound);
+END $$;
+CREATE FUNCTION auth.uid() RETURNS uuid
+    LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS
+    $$ SELECT (auth.jwt() ->> 'sub')::uuid $$;
+CREATE FUNCTION auth.role() RETURNS text
+    LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS
+    $$ SELECT auth.jwt() ->> 'role' $$;
+
+REVOKE ALL ON FUNCTION federation.take(uuid), auth.jwt(), auth.uid(), auth.role() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION auth.jwt(), auth.uid(), auth.role() TO "federation_link", "federation_service";
+GRANT EXECUTE ON FUNCTION federation.take(uuid) TO "federation_link";
+GRANT USAGE ON SCHEMA auth TO "federation_link", "federation_service";
+GRANT USAGE ON SCHEMA federation TO "federation_link";
+GRANT SELECT ON federation.bind TO "federation_link";
+

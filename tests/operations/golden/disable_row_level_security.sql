@@ -1,0 +1,2 @@
+ALTER TABLE "public"."we""ird Täble 2 {x}" DISABLE ROW LEVEL SECURITY;
+

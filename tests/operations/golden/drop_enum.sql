@@ -1,0 +1,2 @@
+DROP TYPE "public"."mo""od %";
+

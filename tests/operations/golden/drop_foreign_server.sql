@@ -1,0 +1,2 @@
+DROP SERVER "we""ird sërver %";
+

@@ -1,0 +1,2 @@
+DROP POLICY "own röws" ON "public"."we""ird Täble 2 {x}";
+

@@ -1,0 +1,2 @@
+ALTER TABLE "public"."we""ird Täble" ENABLE ROW LEVEL SECURITY;
+

@@ -1,0 +1,2 @@
+GRANT UPDATE, DELETE ON TABLE "public"."we""ird Täble" TO "federation_link", "federation_service";
+

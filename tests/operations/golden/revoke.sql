@@ -1,0 +1,2 @@
+REVOKE SELECT, INSERT ON TABLE "public"."we""ird Täble" FROM "federation_service";
+
