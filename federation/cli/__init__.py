@@ -10,6 +10,7 @@ import federation
 
 _COMMANDS = (
     "account",
+    "analyze",
     "bootstrap",
     "check",
     "demo",

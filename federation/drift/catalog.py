@@ -36,6 +36,7 @@ class PolicyFacts:
     roles: frozenset[str]
     using: str | None
     with_check: str | None
+    permissive: bool = True
 
 
 @dataclass
@@ -56,7 +57,11 @@ class Relation:
     """A view's body."""
     grants: dict[str, frozenset[str]]
     """Privileges by role, the owner's left out; ``public`` is everyone."""
+    column_grants: dict[str, frozenset[str]]
+    """Privileges on single columns by role, as ``SELECT``: REVOKE of the table's takes them away too."""
     triggers: frozenset[str]
+    """Those that fire."""
+    disabled_triggers: frozenset[str]
     columns: dict[str, ColumnFacts] = field(default_factory=dict)
     policies: dict[str, PolicyFacts] = field(default_factory=dict)
 
@@ -66,10 +71,17 @@ _RELATIONS = sa.text(
     SELECT n.nspname, c.relname, c.relkind, pg_get_userbyid(c.relowner), c.relowner = current_user::regrole,
         c.relrowsecurity, coalesce(c.reloptions, '{}'), obj_description(c.oid, 'pg_class'),
         CASE WHEN c.relkind = 'v' THEN pg_get_viewdef(c.oid) END,
-        ARRAY(SELECT t.tgname::text FROM pg_catalog.pg_trigger AS t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal),
+        ARRAY(SELECT t.tgname::text FROM pg_catalog.pg_trigger AS t
+            WHERE t.tgrelid = c.oid AND NOT t.tgisinternal AND t.tgenabled <> 'D'),
+        ARRAY(SELECT t.tgname::text FROM pg_catalog.pg_trigger AS t
+            WHERE t.tgrelid = c.oid AND NOT t.tgisinternal AND t.tgenabled = 'D'),
         ARRAY(SELECT ARRAY[CASE acl.grantee WHEN 0 THEN 'public' ELSE pg_get_userbyid(acl.grantee) END,
                 acl.privilege_type]::text[]
-            FROM aclexplode(c.relacl) AS acl WHERE acl.grantee <> c.relowner)
+            FROM aclexplode(c.relacl) AS acl WHERE acl.grantee <> c.relowner),
+        ARRAY(SELECT DISTINCT ARRAY[CASE acl.grantee WHEN 0 THEN 'public' ELSE pg_get_userbyid(acl.grantee) END,
+                acl.privilege_type]::text[]
+            FROM pg_catalog.pg_attribute AS a, aclexplode(a.attacl) AS acl
+            WHERE a.attrelid = c.oid AND acl.grantee <> c.relowner)
     FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
     WHERE n.nspname = ANY (:schemas) AND c.relname = ANY (:names) AND c.relkind IN ('r', 'p', 'f', 'v')
     """
@@ -96,7 +108,7 @@ _POLICIES = sa.text(
             ELSE 'ALL' END,
         ARRAY(SELECT CASE role WHEN 0 THEN 'public' ELSE pg_get_userbyid(role)::text END
             FROM unnest(p.polroles) AS role),
-        pg_get_expr(p.polqual, p.polrelid), pg_get_expr(p.polwithcheck, p.polrelid)
+        pg_get_expr(p.polqual, p.polrelid), pg_get_expr(p.polwithcheck, p.polrelid), p.polpermissive
     FROM pg_catalog.pg_policy AS p
     JOIN pg_catalog.pg_class AS c ON c.oid = p.polrelid
     JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
@@ -111,12 +123,21 @@ def read_relations(
     """The relations of these schemas and names, by (schema, name), with columns, privileges, policies and triggers."""
     chosen = {"schemas": list(schemas), "names": list(names)}
     found: dict[tuple[str, str], Relation] = {}
-    for schema, name, kind, owner, owned, row_security, options, comment, body, triggers, acl in connection.execute(
-        _RELATIONS, chosen
-    ):
-        grants: dict[str, set[str]] = defaultdict(set)
-        for grantee, privilege in acl:
-            grants[grantee].add(privilege)
+    for (
+        schema,
+        name,
+        kind,
+        owner,
+        owned,
+        row_security,
+        options,
+        comment,
+        body,
+        triggers,
+        disabled,
+        acl,
+        column_acl,
+    ) in connection.execute(_RELATIONS, chosen):
         found[schema, name] = Relation(
             schema,
             name,
@@ -127,16 +148,25 @@ def read_relations(
             frozenset(options),
             comment,
             body,
-            {grantee: frozenset(privileges) for grantee, privileges in grants.items()},
+            _by_grantee(acl),
+            _by_grantee(column_acl),
             frozenset(triggers),
+            frozenset(disabled),
         )
     for schema, name, column, type_, not_null, default, generated, target in connection.execute(_COLUMNS, chosen):
         facts = ColumnFacts(column, type_, not_null, default, generated, target)
         found[schema, name].columns[column] = facts
-    for schema, name, policy, command, roles, using, with_check in connection.execute(_POLICIES, chosen):
-        facts_of_policy = PolicyFacts(policy, command, frozenset(roles), using, with_check)
+    for schema, name, policy, command, roles, using, with_check, permissive in connection.execute(_POLICIES, chosen):
+        facts_of_policy = PolicyFacts(policy, command, frozenset(roles), using, with_check, permissive)
         found[schema, name].policies[policy] = facts_of_policy
     return found
+
+
+def _by_grantee(acl: Iterable[tuple[str, str]]) -> dict[str, frozenset[str]]:
+    grants: dict[str, set[str]] = defaultdict(set)
+    for grantee, privilege in acl:
+        grants[grantee].add(privilege)
+    return {grantee: frozenset(privileges) for grantee, privileges in grants.items()}
 
 
 @dataclass(frozen=True)

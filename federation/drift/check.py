@@ -13,6 +13,7 @@ from sqlalchemy.schema import Constraint, Index
 
 from federation.config import Config
 from federation.databases import SIDES
+from federation.drift import row_counts
 from federation.environments import alembic_config
 from federation.errors import PendingChanges, Side
 
@@ -37,7 +38,8 @@ def check(config: Config) -> list[Difference]:
 
     Raises PendingChanges when a database is not at the newest release: the declarations are the newest release's.
     """
-    return [difference for side in SIDES for difference in _check_side(config, side)]
+    found = [difference for side in SIDES for difference in _check_side(config, side)]
+    return found + [_difference("cloud", finding.to_diff_tuple()) for finding in row_counts.compare(config)]
 
 
 def _check_side(config: Config, side: Side) -> Iterator[Difference]:

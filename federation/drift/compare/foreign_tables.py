@@ -9,6 +9,7 @@ from alembic.operations import MigrateOperation
 from sqlalchemy import Column, Table
 
 from federation.drift.catalog import Relation
+from federation.drift.finding import Finding
 from federation.drift.survey import Survey
 from federation.drift.was import view_was
 from federation.operations.bindings import BindBeforeWriteOp
@@ -28,7 +29,11 @@ def compare(survey: Survey) -> Iterator[MigrateOperation]:
             yield BindBeforeWriteOp(table.name, config.tables.link_schema)
             continue
         yield from _columns(survey, table, columns, there)
-        if "bind_before_write" not in there.triggers:
+        name = f"{config.tables.link_schema}.{table.name}"
+        if "bind_before_write" in there.disabled_triggers:
+            hint = f"ALTER FOREIGN TABLE {name} ENABLE TRIGGER bind_before_write"
+            yield Finding("trigger", f"{name}.bind_before_write", "is disabled", hint)
+        elif "bind_before_write" not in there.triggers:
             yield BindBeforeWriteOp(table.name, config.tables.link_schema)
 
 

@@ -14,11 +14,15 @@ from federation.operations.grants import GrantOp, Privilege, RevokeOp
 
 
 def compare_local(survey: Survey) -> Iterator[MigrateOperation]:
-    """The link roles have on each exported table what is declared, and nothing else; other roles are not managed."""
+    """The link roles have on each exported table what is declared, and nothing else, not as part of PUBLIC either.
+
+    Other roles are not managed.
+    """
     grants = survey.declared.link_grants
     if grants is None:
         return
     expected = {role.name(survey.config): (cast("Role", role), privileges) for role, privileges in grants.items()}
+    expected["public"] = ("public", ())
     for table in survey.declared.tables:
         yield from _differences(survey.table(table.name), table.name, survey.config.tables.schema_, expected)
 
@@ -45,8 +49,9 @@ def _differences(
 ) -> Iterator[MigrateOperation]:
     for name, (role, privileges) in expected.items():
         held = there.grants.get(name, frozenset()) if there is not None else frozenset()
+        on_columns = there.column_grants.get(name, frozenset()) if there is not None else frozenset()
         missing = tuple(privilege for privilege in privileges if privilege not in held)
-        surplus = tuple(sorted(held - set(privileges)))
+        surplus = tuple(sorted((held | on_columns) - set(privileges)))
         if missing:
             yield GrantOp(missing, table, (role,), "TABLE", schema)
         if surplus:

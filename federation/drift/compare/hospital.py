@@ -21,12 +21,15 @@ def compare(survey: Survey) -> Iterator[MigrateOperation]:
         return
     for table in survey.declared.tables:
         here, there = survey.foreign_table(table.name), survey.hospital.get(table.name)
+        declared = survey.spelled[table.name].columns
         if here is None:
             continue
         if there is None:
             yield Finding("hospital's table", table.name, "does not exist", _HINT)
             continue
         for name, facts in here.columns.items():
+            if name not in declared or str(facts) != str(declared[name]):
+                continue  # the cloud's own column differs, which the other comparators say
             found = there.columns.get(name)
             if found is None:
                 yield Finding("hospital's column", f"{table.name}.{name}", "does not exist", _HINT)

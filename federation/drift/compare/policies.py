@@ -24,7 +24,7 @@ def compare(survey: Survey) -> Iterator[MigrateOperation]:
             found = there.get(policy.name)
             if found is None:
                 yield policy
-            elif found.command != policy.command:
+            elif found.command != policy.command or not found.permissive:  # ALTER POLICY can change neither
                 yield DropPolicyOp(policy.name, table.name, schema, _was(found, table.name, schema))
                 yield policy
             elif found != spelled[policy.name]:
