@@ -17,6 +17,7 @@ ROWS = (
     ("scaffold", "lockstep"),
     ("demo", "servers"),
     ("__main__", "cli"),
+    ("op", "operations"),
     ("plugin", "drift", "operations"),
 )
 EVERYONES = {"config", "errors", "databases"}

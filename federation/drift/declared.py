@@ -35,7 +35,11 @@ class Declared:
         Raises PreconditionMissing when federation.toml exports a table that the metadata does not declare.
         """
         exported = self.config.tables.exported
-        found = tuple(table for table in self.metadata.sorted_tables if table.name in exported)
+        found = tuple(
+            table
+            for table in self.metadata.sorted_tables
+            if table.name in exported and table.schema in {None, self.config.tables.schema_}
+        )
         missing = set(exported) - {table.name for table in found}
         if missing and self.config.tables.metadata is not None:
             raise PreconditionMissing(

@@ -25,7 +25,7 @@ from federation.databases import ddl
 from federation.drift.catalog import Relation, Server, read_relations, read_server, read_types
 from federation.drift.declared import Declared, server_default
 from federation.errors import Side
-from federation.operations.deployment import LinkRole
+from federation.operations.deployment import LINK, SERVICE, LinkRole
 from federation.operations.policies import CreatePolicyOp
 from federation.operations.statements import column_definition
 from federation.operations.views import RLSView
@@ -104,9 +104,18 @@ def survey(connection: Connection, side: Side, declared: Declared, *, ask_hospit
             for name, view in zip(names, views, strict=True):
                 if (schema, view) in made:
                     found.bodies[name] = made[schema, view].definition or ""
-        if side == "cloud" and ask_hospital and server is not None and names:
+        if ask_hospital and server is not None and names and _leads_to_the_hospital(config, server):
             found.hospital = _import(connection, config, names)
     return found
+
+
+def _leads_to_the_hospital(config: Config, server: Server) -> bool:
+    """Whether the link goes where this deployment says; if not, that is found, and there is nobody to ask."""
+    address = config.link_address().options()
+    owner = config.url("cloud").username
+    login = SERVICE if owner in server.mappings else LINK
+    user = server.mappings.get(owner if owner in server.mappings else "public")
+    return address.items() <= server.options.items() and user == login.name(config)
 
 
 def _view_name(number: int) -> str:

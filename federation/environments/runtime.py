@@ -89,6 +89,7 @@ def _configure(config: Config, side: Side, progress: _Progress | None = None, **
         "on_version_apply": guard.record,
         "target_metadata": _metadata(config) if side == "local" else MetaData(),
         "include_name": _managed(config, side),
+        "include_schemas": True,
         "compare_server_default": True,
         "autogenerate_plugins": ["alembic.autogenerate.*", "federation"],
         "federation": config,
@@ -144,10 +145,13 @@ def _metadata(config: Config) -> MetaData:
 
 def _managed(config: Config, side: Side) -> Callable[[str | None, str, Any], bool]:
     """Autogenerate looks at declared tables only: what the toolkit did not declare is not its to drop."""
-    declared = {table.name for table in _metadata(config).tables.values()} if side == "local" else set()
+    tables = _metadata(config).tables.values() if side == "local" else ()
+    declared = {(table.schema, table.name) for table in tables}
 
-    def include_name(name: str | None, kind: str, _parents: Any) -> bool:
-        return kind != "table" or name in declared
+    def include_name(name: str | None, kind: str, parents: Any) -> bool:
+        if kind == "schema":
+            return name in {schema for schema, _ in declared}
+        return kind != "table" or (parents["schema_name"], name) in declared
 
     return include_name
 

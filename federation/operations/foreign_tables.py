@@ -8,7 +8,8 @@ types.
 
 Of a declared column counts what a foreign table has: name, type, collation, nullability, and whether it is generated
 (``sa.Computed``: postgres_fdw then sends no value). Identity columns (``sa.Identity``) are left out, since
-INSERT would send NULL for them; keys, defaults and checks are the hospital's.
+INSERT would send NULL for them; keys, defaults and checks are the hospital's. A VIRTUAL generated column (PostgreSQL
+18) arrives as an ordinary one, for which INSERT would send a value that the hospital refuses: a release leaves it out.
 
 https://www.postgresql.org/docs/current/sql-importforeignschema.html
 https://www.postgresql.org/docs/current/sql-alterforeigntable.html

@@ -114,11 +114,15 @@ def _revoke(operations: Operations, op: RevokeOp) -> None:
     execute(operations, sql.SQL("REVOKE {} FROM {}").format(target(op), roles(operations, op.from_)))
 
 
+def _where(op: GrantOp | RevokeOp) -> dict[str, object]:
+    return {"kind": op.kind} if op.kind == "SCHEMA" else {"schema": op.schema}
+
+
 @renderers.dispatch_for(GrantOp)
 def _render_grant(context: AutogenContext, op: GrantOp) -> str:
-    return call(context, "grant", op.privileges, op.name, to=op.to, kind=op.kind, schema=op.schema)
+    return call(context, "grant", op.privileges, op.name, to=op.to, **_where(op))
 
 
 @renderers.dispatch_for(RevokeOp)
 def _render_revoke(context: AutogenContext, op: RevokeOp) -> str:
-    return call(context, "revoke", op.privileges, op.name, from_=op.from_, kind=op.kind, schema=op.schema)
+    return call(context, "revoke", op.privileges, op.name, from_=op.from_, **_where(op))

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from alembic.autogenerate.render import renderers
 from alembic.operations import ops
-from sqlalchemy import Column, text
+from sqlalchemy import ARRAY, Column, Computed, Identity, Integer, text
 from sqlalchemy.dialects import postgresql
-from sqlalchemy.sql.elements import TextClause
+from sqlalchemy.schema import SchemaItem
+from sqlalchemy.sql.elements import ClauseElement
 from sqlalchemy.types import TypeEngine
 
 from federation.operations.deployment import LinkRole
+from federation.operations.statements import expression
 
 if TYPE_CHECKING:
     from alembic.autogenerate.api import AutogenContext
@@ -78,22 +80,70 @@ def declaration(context: AutogenContext, value: Any) -> str:
 
 
 def column(context: AutogenContext, value: Column[Any]) -> str:
-    """``sa.Column(…)`` as Alembic's own add_column renders it, ``render_item`` of the environment included."""
-    op = ops.AddColumnOp("t", value)
-    return _argument(_rendered(context, op), 1)
+    """``sa.Column(…)`` as Alembic's own add_column renders it, ``render_item`` of the environment included.
+
+    What counts of a column here is written: name, type, nullability, and whether it is generated or an identity.
+    """
+    expressions = _Expressions()
+    arguments: list[SchemaItem] = []
+    if value.computed is not None:
+        arguments.append(Computed(expressions.hold(value.computed.sqltext), persisted=value.computed.persisted))
+    if value.identity is not None:
+        arguments.append(Identity(always=value.identity.always))
+    type_ = expressions.held_by(value.type)
+    op = ops.AddColumnOp("t", Column(value.name, type_, *arguments, nullable=value.nullable))
+    rendered = renderers.dispatch(op)(context, op)
+    code = expressions.put_back(_argument(rendered if isinstance(rendered, str) else rendered[0], 1))
+    if isinstance(value.type, ARRAY):
+        array = _argument(code, 1)
+        of_items = array.replace(_argument(array, 0), column_type(context, value.type.item_type), 1)
+        code = code.replace(array, of_items, 1)
+    return code
 
 
 def column_type(context: AutogenContext, value: TypeEngine[Any]) -> str:
     """A type as Alembic's own add_column renders it."""
-    if isinstance(value, postgresql.DOMAIN) and isinstance(value.check, TextClause):
-        # Alembic compiles the check, and a :x in it that is not escaped would come out as NULL.
-        value = value.copy(check=text(re.sub(r"(?<![:\w\\]):(?=\w)", r"\:", value.check.text)))  # type: ignore[no-untyped-call]
     return _argument(column(context, Column("c", value)), 1)
 
 
-def _rendered(context: AutogenContext, op: ops.MigrateOperation) -> str:
-    rendered = renderers.dispatch(op)(context, op)
-    return rendered if isinstance(rendered, str) else "\n".join(rendered)
+class _Expressions:
+    """Expressions kept out of Alembic's hands while it renders: compiling makes NULL of a ``:x`` and ``%%`` of a %."""
+
+    def __init__(self) -> None:
+        self.held: dict[str, str] = {}
+
+    def hold(self, clause: ClauseElement | str) -> str:
+        """What stands for ``clause``."""
+        name = f"federation_expression_{len(self.held)}"
+        self.held[name] = expression(clause).as_string(None)
+        return name
+
+    def held_by(self, type_: TypeEngine[Any]) -> TypeEngine[Any]:
+        """The type, with a name in place of a domain's check and default, and an array's items left for later.
+
+        Alembic finds an array's items by a regular expression, which an enum's odd values are not found by.
+        """
+        changes: dict[str, object] = {}
+        if isinstance(type_, ARRAY):
+            return _adapted(type_, item_type=Integer())
+        if not isinstance(type_, postgresql.DOMAIN):
+            return type_
+        if type_.check is not None:
+            changes["check"] = self.hold(type_.check)
+        if isinstance(type_.default, ClauseElement):
+            changes["default"] = text(self.hold(type_.default))
+        return _adapted(type_, **changes)
+
+    def put_back(self, code: str) -> str:
+        for name, written in self.held.items():
+            code = code.replace(repr(name), repr(written), 1)
+        return code
+
+
+def _adapted(type_: TypeEngine[Any], **changes: object) -> TypeEngine[Any]:
+    """The type with other arguments; its own copy() would drop them."""
+    adapted: TypeEngine[Any] = type_.adapt(type(type_), **changes)
+    return adapted
 
 
 def _argument(code: str, position: int) -> str:

@@ -206,12 +206,12 @@ WITH (FORMAT csv, DELIMITER E'\\x01', QUOTE E'\\x02')"""
 
 _USE_SECRET = sql.SQL(
     """
-DO $$
+DO $federation$
 BEGIN
     EXECUTE {head} || quote_literal((SELECT password FROM pg_temp.federation_secret)) || ')';
 EXCEPTION WHEN OTHERS THEN
     RAISE EXCEPTION USING ERRCODE = SQLSTATE, MESSAGE = SQLERRM;
-END $$
+END $federation$
 """
 )
 

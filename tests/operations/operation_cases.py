@@ -51,22 +51,22 @@ Side = Literal["local", "cloud"]
 PLAIN, LINKED, VIEWED = ('we"ird Täble', 'we"ird Täble 2 {x}', 'we"ird Täble 3 %s :x')
 """Three tables of one shape: one that nothing is done to yet, one with a foreign table, one with a view too."""
 ODD_COLUMN = 'Größe "%" :x {y}'
-ODD_ROLE = 'röle "x" %'
+ODD_ROLE = 'röle "x" % $$'
 VALUE = "it's a \\ % :x {y}\t$$ €"
 QUOTED = "'it''s a \\ % :x {y}\t$$ €'"
 INTO = "federation_link"
 
-MOOD = sa.Enum("calm", VALUE[:-6], name='mo"od %', schema="public", create_type=False)
+MOOD = sa.Enum("calm", VALUE, name='mo"od %', schema="public", create_type=False)
 DOSE = postgresql.DOMAIN(
     'Dösis "%"', sa.Numeric(6, 2), schema="public", check=f"VALUE > 0 AND VALUE::text <> {QUOTED}", create_type=False
 )
-NEW_TYPE = postgresql.ENUM("a", VALUE[:-6], name='new "%" :x', schema="public", create_type=False)
+NEW_TYPE = postgresql.ENUM("a", VALUE, name='new "%" :x', schema="public", create_type=False)
 NEW_DOMAIN = postgresql.DOMAIN(
     'new "dömain" %',
     sa.String(20),
     schema="public",
     collation="C",
-    default=VALUE[:-6],
+    default=sa.text(QUOTED.replace(":", r"\:")),
     not_null=True,
     constraint_name='ch"eck',
     check=f"VALUE <> {QUOTED}",
@@ -80,6 +80,7 @@ AMOUNT_WAS = sa.Column("amount", sa.Numeric(8, 1))
 MORE = (
     sa.Column("tags", postgresql.ARRAY(sa.String(20))),
     sa.Column("mood", MOOD),
+    sa.Column("moods", postgresql.ARRAY(MOOD)),
     sa.Column("dose", DOSE),
     sa.Column("seen", postgresql.TIMESTAMP(timezone=True, precision=3)),
     sa.Column("total", sa.Numeric(12, 2), sa.Computed("amount * 2", persisted=True)),
@@ -92,8 +93,8 @@ BEFORE = (*KEYS, NAME, AMOUNT, LAST)
 CREATE_TABLE = """
     CREATE TABLE public.{table} (
         id uuid PRIMARY KEY DEFAULT gen_random_uuid(), hospital_id uuid NOT NULL, {column} text COLLATE "C",
-        amount numeric(10, 2) NOT NULL, tags varchar(20)[], mood public.{mood}, dose public.{dose},
-        seen timestamptz(3), total numeric(12, 2) GENERATED ALWAYS AS (amount * 2) STORED,
+        amount numeric(10, 2) NOT NULL, tags varchar(20)[], mood public.{mood}, moods public.{mood}[],
+        dose public.{dose}, seen timestamptz(3), total numeric(12, 2) GENERATED ALWAYS AS (amount * 2) STORED,
         number bigint GENERATED ALWAYS AS IDENTITY, last jsonb
     )
 """
@@ -259,12 +260,15 @@ def offline_sql(op: MigrateOperation, config: Config = CONFIG) -> str:
     return written.getvalue()
 
 
+def autogenerating(**opts: object) -> AutogenContext:
+    """What renderers are handed, with Alembic's own defaults."""
+    defaults = {"sqlalchemy_module_prefix": "sa.", "alembic_module_prefix": "op.", "user_module_prefix": None}
+    return AutogenContext(MigrationContext.configure(dialect_name="postgresql"), opts={**defaults, **opts})
+
+
 def code(op: MigrateOperation) -> str:
     """What autogenerate writes: the imports, and the call."""
-    context = AutogenContext(
-        MigrationContext.configure(dialect_name="postgresql"),
-        opts={"sqlalchemy_module_prefix": "sa.", "alembic_module_prefix": "op.", "user_module_prefix": None},
-    )
+    context = autogenerating()
     rendered = renderers.dispatch(op)(context, op)
     assert isinstance(rendered, str)
     imports = {"from alembic import op", *context.imports}

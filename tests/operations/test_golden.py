@@ -3,16 +3,40 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
-from operation_cases import CASES, INTO, LINKED, SECRETS, Case, code, executed_offline, offline_sql
+import sqlalchemy as sa
+from alembic.autogenerate.render import renderers
+from alembic.operations import MigrateOperation
+from operation_cases import (
+    AMOUNT,
+    CASES,
+    INTO,
+    LAST,
+    LINKED,
+    SECRETS,
+    VIEW,
+    Case,
+    autogenerating,
+    code,
+    executed_offline,
+    offline_sql,
+)
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.types import TypeEngine
 from write_stub import operation_methods
 
+from federation.operations import LINK
 from federation.operations.foreign_tables import AlterForeignTableOp, DropForeignTablesOp
 from federation.operations.policies import DropPolicyOp
+from federation.operations.rendering import column_type
 from federation.operations.servers import AlterForeignServerOp
+from federation.operations.statements import type_sql
 from federation.operations.user_mappings import AlterUserMappingOp
+from federation.operations.views import ReplaceRLSViewOp
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -65,20 +89,75 @@ def test_no_golden_file_is_left_over() -> None:
     "op",
     [
         AlterForeignServerOp("hospital", set={"fetch_size": "5"}),
-        AlterUserMappingOp("public", "hospital", SECRETS),  # type: ignore[arg-type]
+        AlterUserMappingOp("public", "hospital", LINK),
         DropPolicyOp("own rows", LINKED),
         DropForeignTablesOp(INTO, (LINKED,)),
     ],
     ids=lambda op: type(op).__name__,
 )
-def test_what_does_not_know_what_was_cannot_be_reversed(op: AlterForeignServerOp) -> None:
+def test_what_does_not_know_what_was_cannot_be_reversed(op: MigrateOperation) -> None:
     with pytest.raises(NotImplementedError, match="without"):
         op.reverse()
 
 
-def test_columns_that_change_their_name_or_become_generated_are_refused() -> None:
-    from operation_cases import AMOUNT, LAST, MORE
+@pytest.mark.parametrize(
+    "new", [LAST, sa.Column("amount", AMOUNT.type, sa.Computed("1"))], ids=["another name", "generated"]
+)
+def test_columns_that_change_their_name_or_become_generated_are_refused(new: sa.Column[Any]) -> None:
+    with pytest.raises(ValueError, match=r"dropping and adding|drop it and add it"):
+        AlterForeignTableOp(LINKED, INTO, alter=((AMOUNT, new),))
 
-    for old, new in ((AMOUNT, LAST), (AMOUNT, MORE[-1]._copy(name="amount"))):
-        with pytest.raises(ValueError, match="dropp?i?n?g? it and add|dropping and adding"):
-            AlterForeignTableOp(LINKED, INTO, alter=((old, new),))
+
+def test_a_view_becomes_no_other_view() -> None:
+    with pytest.raises(ValueError, match="drop the one and create the other"):
+        ReplaceRLSViewOp(VIEW, replace(VIEW, name="another"))
+
+
+TYPES: list[TypeEngine[Any]] = [
+    sa.Text(collation="C"),
+    sa.String(20),
+    sa.CHAR(3),
+    sa.Numeric(10, 2),
+    sa.Double(),
+    sa.BigInteger(),
+    sa.DateTime(timezone=True),
+    sa.Time(timezone=True),
+    sa.Interval(),
+    sa.Uuid(),
+    sa.LargeBinary(),
+    sa.ARRAY(sa.Numeric(4, 1)),
+    sa.ARRAY(sa.Text(collation="C"), dimensions=2),
+    sa.Enum("a", "it's", name="mood", schema='we"ird', create_type=False),
+    postgresql.TIMESTAMP(timezone=True, precision=3),
+    postgresql.INTERVAL(fields="DAY TO SECOND", precision=2),
+    postgresql.BIT(3, varying=True),
+    postgresql.JSONB(),
+    postgresql.CITEXT(),
+    postgresql.TSTZRANGE(),
+    postgresql.INET(),
+    postgresql.ENUM("a", "%", name="mood", create_type=False),
+    postgresql.ARRAY(sa.String(5), dimensions=2),
+    postgresql.ARRAY(postgresql.ENUM("a", "\\", name="mood %", create_type=False)),
+    postgresql.ARRAY(postgresql.DOMAIN("positive", sa.Integer(), check="VALUE <> ':x'", schema="s")),
+    postgresql.DOMAIN("positive", sa.Numeric(5, 1), check="VALUE > 0", not_null=True, create_type=False),
+]
+
+
+@pytest.mark.parametrize("type_", TYPES, ids=repr)
+def test_a_type_is_rendered_as_code_that_makes_the_same_type(type_: TypeEngine[Any]) -> None:
+    made: dict[str, Any] = {"sa": sa, "postgresql": postgresql}
+    exec(f"made = {column_type(autogenerating(), type_)}", made)  # noqa: S102
+    assert repr(made["made"]) == repr(type_)
+    assert getattr(made["made"], "create_type", None) == getattr(type_, "create_type", None)
+    assert type_sql(made["made"]) == type_sql(type_)
+
+
+def test_an_environments_render_item_and_prefix_are_kept() -> None:
+    context = autogenerating(
+        alembic_module_prefix="alembic_op.",
+        render_item=lambda kind, item, _: "app.Money()" if kind == "type" and isinstance(item, sa.Numeric) else False,
+    )
+    op = AlterForeignTableOp(LINKED, INTO, add=(AMOUNT,))
+    written = renderers.dispatch(op)(context, op)
+    assert "sa.Column('amount', app.Money(), nullable=False)" in written
+    assert written.startswith("alembic_op.")

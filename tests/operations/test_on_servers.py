@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import psycopg
 import pytest
 import sqlalchemy as sa
 from alembic.operations import MigrateOperation, Operations
@@ -25,6 +24,8 @@ from operation_cases import (
     ODD_COLUMN,
     ODD_ROLE,
     PLAIN,
+    SHORTER,
+    VIEW,
     VIEWED,
     Case,
     Side,
@@ -35,12 +36,13 @@ from psycopg import sql
 from sqlalchemy import event
 
 from federation.databases import connect
-from federation.errors import PreconditionMissing, Refused, VerificationFailed, from_database
-from federation.operations import LINK
+from federation.errors import Refused, VerificationFailed
+from federation.operations import LINK, SERVICE
 from federation.operations.foreign_tables import AlterForeignTableOp, ImportForeignSchemaOp
 from federation.operations.servers import AlterForeignServerOp, CreateForeignServerOp
 from federation.operations.types import CreateTypeOp
 from federation.operations.user_mappings import AlterUserMappingOp
+from federation.operations.views import ReplaceRLSViewOp
 from federation.servers.pair import SITE_ID
 
 if TYPE_CHECKING:
@@ -50,9 +52,12 @@ if TYPE_CHECKING:
 @contextmanager
 def invoking(deployment: Deployment, side: Side) -> Iterator[Operations]:
     """One transaction of the owner."""
-    with connect(deployment.config, side) as connection, connection.begin():
-        with online(connection, deployment.config) as operations:
-            yield operations
+    with (
+        connect(deployment.config, side) as connection,
+        connection.begin(),
+        online(connection, deployment.config) as operations,
+    ):
+        yield operations
 
 
 def invoke(deployment: Deployment, side: Side, *ops: MigrateOperation) -> str:
@@ -116,3 +121,118 @@ def test_online_sends_what_offline_writes_and_reversing_leaves_what_was(
     for name, value in furnished.environ.items():
         if name in {"FEDERATION_LINK_PASSWORD", "FEDERATION_SERVICE_PASSWORD"}:
             assert value not in sent + log
+
+
+def test_an_identity_column_is_left_out_and_a_generated_one_is_not_sent(furnished: Deployment) -> None:
+    wide = ImportForeignSchemaOp("public", "hospital", INTO, {PLAIN: ALL})
+    grown = AlterForeignTableOp(VIEWED, INTO, add=tuple(column for column in ALL if column not in BEFORE))
+    invoke(furnished, "cloud", wide, grown)
+    try:
+        with furnished.owner("cloud") as owner:
+            for table in (sql.Identifier(INTO, PLAIN), sql.Identifier(INTO, VIEWED)):
+                inserting = "INSERT INTO {} (id, hospital_id, amount) VALUES (gen_random_uuid(), {}, 21)"
+                owner.execute(sql.SQL(inserting).format(table, SITE_ID))
+                assert owner.execute(sql.SQL("SELECT total, moods FROM {}").format(table)).fetchall() == [(42, None)]
+        with furnished.owner("local") as owner:
+            numbers = sql.SQL("SELECT number FROM {} UNION ALL SELECT number FROM {}")
+            numbers = numbers.format(sql.Identifier(PLAIN), sql.Identifier(VIEWED))
+            assert owner.execute(numbers).fetchall() == [(1,), (1,)]
+            owner.execute(sql.SQL("TRUNCATE {}, {} RESTART IDENTITY").format(*map(sql.Identifier, (PLAIN, VIEWED))))
+    finally:
+        invoke(furnished, "cloud", grown.reverse(), wide.reverse())
+
+
+@pytest.mark.parametrize(
+    ("column", "said"),
+    [
+        (
+            sa.Column("amount", sa.Numeric(12, 2), nullable=False),
+            "is numeric(10,2) NOT NULL at the hospital and declared",
+        ),
+        (sa.Column("amount", sa.Numeric(10, 2)), "and declared numeric(10,2)"),
+        (
+            sa.Column("amount", sa.Numeric(10, 2), sa.Computed("1"), nullable=False),
+            "declared numeric(10,2) NOT NULL GEN",
+        ),
+        (sa.Column("total", sa.Numeric(12, 2)), "is numeric(12,2) GENERATED at the hospital"),
+        (sa.Column(ODD_COLUMN, sa.Text()), 'is text COLLATE "C" at the hospital and declared text'),
+        (sa.Column("missing", sa.Text()), "is missing at the hospital"),
+    ],
+    ids=["type", "nullability", "generated", "not generated", "collation", "missing"],
+)
+def test_a_column_that_arrives_otherwise_than_declared_is_said(
+    furnished: Deployment, column: sa.Column[Any], said: str
+) -> None:
+    for op in (
+        ImportForeignSchemaOp("public", "hospital", INTO, {PLAIN: (column,)}),
+        AlterForeignTableOp(LINKED, INTO, add=(column,)),
+        AlterForeignTableOp(LINKED, INTO, alter=((column, column),)),
+    ):
+        with pytest.raises(VerificationFailed) as raised:
+            invoke(furnished, "cloud", op)
+        assert said in raised.value.message
+        assert column.name in raised.value.message
+
+
+def test_retyping_a_column_that_a_view_reads_is_refused_naming_the_view(furnished: Deployment) -> None:
+    with pytest.raises(Refused) as raised:
+        invoke(furnished, "cloud", AlterForeignTableOp(VIEWED, INTO, alter=((AMOUNT, AMOUNT_WAS),), ask=False))
+    assert VIEWED.replace('"', '""') in raised.value.message
+    assert "amount" in raised.value.message
+    dropping = AlterForeignTableOp(VIEWED, INTO, drop=(AMOUNT,))
+    with pytest.raises(Refused, match="view"):
+        invoke(furnished, "cloud", dropping)
+
+
+def test_what_a_view_reads_may_become_nullable(furnished: Deployment) -> None:
+    loose = AlterForeignTableOp(VIEWED, INTO, alter=((AMOUNT, sa.Column("amount", AMOUNT.type)),), ask=False)
+    invoke(furnished, "cloud", loose)
+    invoke(furnished, "cloud", loose.reverse())
+
+
+def test_a_mapping_is_altered_and_no_log_holds_the_password(furnished: Deployment) -> None:
+    op = AlterUserMappingOp("service_role", "hospital", LINK)
+    options = "SELECT umoptions::text FROM pg_user_mappings WHERE usename = 'service_role'"
+    with furnished.superuser("cloud") as superuser:
+        before = superuser.execute(options).fetchone()
+        invoke(furnished, "cloud", op)
+        after = superuser.execute(options).fetchone()
+        assert before is not None
+        assert after is not None
+        assert furnished.config.link.user in after[0]
+        assert furnished.environ["FEDERATION_LINK_PASSWORD"] in after[0]
+        superuser.execute("SELECT 'the log is read'")
+    log = furnished.pair.cloud.log_text()
+    assert "the log is read" in log
+    assert furnished.environ["FEDERATION_LINK_PASSWORD"] not in log
+    invoke(furnished, "cloud", AlterUserMappingOp("service_role", "hospital", SERVICE))
+
+
+@pytest.mark.parametrize("key", ["host", "port", "dbname", "options", "sslrootcert"])
+def test_the_deployments_options_are_not_the_migrations(furnished: Deployment, key: str) -> None:
+    for op in (
+        CreateForeignServerOp("other", {key: "x"}),
+        AlterForeignServerOp("hospital", set={key: "x"}),
+        AlterForeignServerOp("hospital", drop=(key,)),
+    ):
+        with pytest.raises(Refused, match=key):
+            offline_sql(op, furnished.config)
+
+
+def test_grants_of_others_survive_a_rebuild_and_withdrawn_ones_do_not(furnished: Deployment) -> None:
+    view = sql.Identifier("public", VIEWED)
+    privileges = (
+        "SELECT grantee::text, privilege_type::text FROM information_schema.table_privileges "
+        "WHERE table_schema = 'public' AND table_name = %s AND grantee <> 'postgres' ORDER BY 1, 2"
+    )
+    with furnished.owner("cloud") as owner:
+        owner.execute(sql.SQL("GRANT DELETE ON {} TO anon").format(view))
+        invoke(furnished, "cloud", ReplaceRLSViewOp(SHORTER, VIEW))
+        assert owner.execute(privileges, [VIEWED]).fetchall() == [("anon", "DELETE"), ("authenticated", "SELECT")]
+        invoke(furnished, "cloud", ReplaceRLSViewOp(VIEW, SHORTER))
+        owner.execute(sql.SQL("REVOKE DELETE ON {} FROM anon").format(view))
+        assert owner.execute(privileges, [VIEWED]).fetchall() == [
+            ("authenticated", "INSERT"),
+            ("authenticated", "SELECT"),
+            (ODD_ROLE, "SELECT"),
+        ]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
 
 from alembic.operations import MigrateOperation
 from sqlalchemy import Table
@@ -16,6 +18,17 @@ from federation.operations.views import CreateRLSViewOp, ReplaceRLSViewOp, RLSVi
 OPTIONS = frozenset({"security_invoker=true", "check_option=cascaded"})
 
 
+@dataclass(eq=False)
+class ReplaceDifferingView(ReplaceRLSViewOp):
+    """A replacement that says what differs."""
+
+    differing: tuple[str, ...]
+
+    def to_diff_tuple(self) -> tuple[Any, ...]:
+        """With what differs."""
+        return (*super().to_diff_tuple(), self.differing)
+
+
 def compare(survey: Survey) -> Iterator[MigrateOperation]:
     """A view that differs is replaced as a whole, with everything that it should have."""
     for table in survey.declared.tables:
@@ -24,18 +37,25 @@ def compare(survey: Survey) -> Iterator[MigrateOperation]:
             yield CreateRLSViewOp(declared)
         elif there.kind != "v":
             yield Finding("table", str(declared), "is in the way of the view", f"ALTER TABLE {declared} SET SCHEMA …")
-        elif _differs(survey, table, declared, there):
-            yield ReplaceRLSViewOp(declared, view_was(survey, table, there))
+        elif differing := tuple(_differing(survey, table, declared, there)):
+            yield ReplaceDifferingView(declared, view_was(survey, table, there), differing)
         elif not there.owned:
             yield Finding("view", str(declared), f"belongs to {there.owner}", f"ALTER VIEW {declared} OWNER TO …")
 
 
-def _differs(survey: Survey, table: Table, declared: RLSView, there: Relation) -> bool:
+def _differing(survey: Survey, table: Table, declared: RLSView, there: Relation) -> Iterator[str]:
     spelled = survey.spelled[table.name]
-    defaults = {name: spelled.columns[name].default for name in declared.columns}
-    return (
-        survey.bodies.get(table.name) != there.definition
-        or there.options != OPTIONS
-        or {name: facts.default for name, facts in there.columns.items()} != defaults
-        or there.comment != declared.comment
-    )
+    if list(there.columns) != list(declared.columns):
+        yield "columns"
+    elif survey.bodies.get(table.name) != there.definition:
+        yield "body"
+    if there.options != OPTIONS:
+        yield "options"
+    if any(
+        facts.default != spelled.columns[name].default
+        for name, facts in there.columns.items()
+        if name in spelled.columns
+    ):
+        yield "defaults"
+    if there.comment != declared.comment:
+        yield "comment"

@@ -24,7 +24,7 @@ BEGIN
         RAISE EXCEPTION 'the hospital has no table %', 'we"ird Täble 2 {x}'
             USING ERRCODE = 'ZF007', HINT = 'upgrade the local database first: federation upgrade';
     END IF;
-    EXECUTE 'CREATE TEMPORARY TABLE federation_declared (' || '"tags" VARCHAR(20)[], "mood" public."mo""od %", "dose" public."Dösis ""%""", "seen" TIMESTAMP(3) WITH TIME ZONE, "total" NUMERIC(12, 2)' || ') ON COMMIT DROP';
+    EXECUTE 'CREATE TEMPORARY TABLE federation_declared (' || '"tags" VARCHAR(20)[], "mood" public."mo""od %", "moods" public."mo""od %"[], "dose" public."Dösis ""%""", "seen" TIMESTAMP(3) WITH TIME ZONE, "total" NUMERIC(12, 2)' || ') ON COMMIT DROP';
     WITH side AS (
         SELECT a.attrelid = arrived AS hospital, a.attname, a.attnum,
             format_type(a.atttypid, a.atttypmod)
@@ -52,5 +52,5 @@ END $federation$;
 
 DROP SCHEMA federation_import CASCADE;
 
-ALTER FOREIGN TABLE "federation_link"."we""ird Täble 2 {x}" DROP COLUMN "last", ADD COLUMN "tags" VARCHAR(20)[], ALTER COLUMN "tags" OPTIONS (ADD column_name 'tags'), ALTER COLUMN "tags" SET STATISTICS 0, ADD COLUMN "mood" public."mo""od %", ALTER COLUMN "mood" OPTIONS (ADD column_name 'mood'), ALTER COLUMN "mood" SET STATISTICS 0, ADD COLUMN "dose" public."Dösis ""%""", ALTER COLUMN "dose" OPTIONS (ADD column_name 'dose'), ALTER COLUMN "dose" SET STATISTICS 0, ADD COLUMN "seen" TIMESTAMP(3) WITH TIME ZONE, ALTER COLUMN "seen" OPTIONS (ADD column_name 'seen'), ALTER COLUMN "seen" SET STATISTICS 0, ADD COLUMN "total" NUMERIC(12, 2) GENERATED ALWAYS AS (amount * 2) STORED, ALTER COLUMN "total" OPTIONS (ADD column_name 'total'), ALTER COLUMN "total" SET STATISTICS 0;
+ALTER FOREIGN TABLE "federation_link"."we""ird Täble 2 {x}" DROP COLUMN "last", ADD COLUMN "tags" VARCHAR(20)[], ALTER COLUMN "tags" OPTIONS (ADD column_name 'tags'), ALTER COLUMN "tags" SET STATISTICS 0, ADD COLUMN "mood" public."mo""od %", ALTER COLUMN "mood" OPTIONS (ADD column_name 'mood'), ALTER COLUMN "mood" SET STATISTICS 0, ADD COLUMN "moods" public."mo""od %"[], ALTER COLUMN "moods" OPTIONS (ADD column_name 'moods'), ALTER COLUMN "moods" SET STATISTICS 0, ADD COLUMN "dose" public."Dösis ""%""", ALTER COLUMN "dose" OPTIONS (ADD column_name 'dose'), ALTER COLUMN "dose" SET STATISTICS 0, ADD COLUMN "seen" TIMESTAMP(3) WITH TIME ZONE, ALTER COLUMN "seen" OPTIONS (ADD column_name 'seen'), ALTER COLUMN "seen" SET STATISTICS 0, ADD COLUMN "total" NUMERIC(12, 2) GENERATED ALWAYS AS (amount * 2) STORED, ALTER COLUMN "total" OPTIONS (ADD column_name 'total'), ALTER COLUMN "total" SET STATISTICS 0;
 

@@ -52,7 +52,7 @@ BEGIN
                 THEN (SELECT s.id FROM federation_private.site AS s) END;
 END $$;
 REVOKE ALL ON FUNCTION federation_private.send(boolean) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION federation_private.send(boolean) TO "authenticated", "röle ""x"" %";
+GRANT EXECUTE ON FUNCTION federation_private.send(boolean) TO "authenticated", "röle ""x"" % $$";
 -- An owner needs CREATE on the schema at the moment it becomes the owner, and not afterwards.
 GRANT CREATE ON SCHEMA federation_private TO "federation_sender";
 ALTER FUNCTION federation_private.send(boolean) OWNER TO "federation_sender";
@@ -79,6 +79,6 @@ END $$;
 COMMENT ON FUNCTION federation.bind_before_write() IS 'Names the caller before a statement writes over the link.';
 
 REVOKE ALL ON FUNCTION federation.bind_claims(), federation.bind_before_write() FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION federation.bind_claims(), federation.bind_before_write() TO "authenticated", "röle ""x"" %";
-GRANT USAGE ON SCHEMA federation TO "authenticated", "röle ""x"" %";
+GRANT EXECUTE ON FUNCTION federation.bind_claims(), federation.bind_before_write() TO "authenticated", "röle ""x"" % $$";
+GRANT USAGE ON SCHEMA federation TO "authenticated", "röle ""x"" % $$";
 

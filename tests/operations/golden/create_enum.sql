@@ -1,2 +1,2 @@
-CREATE TYPE "public"."new ""%"" :x" AS ENUM ('a',  E'it''s a \\ % :x {y');
+CREATE TYPE "public"."new ""%"" :x" AS ENUM ('a',  E'it''s a \\ % :x {y}	$$ €');
 

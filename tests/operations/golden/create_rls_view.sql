@@ -22,7 +22,7 @@ ALTER VIEW "public"."we""ird Täble 2 {x}" ALTER COLUMN "Größe ""%"" :x {y}" S
 
 GRANT SELECT, INSERT ON "public"."we""ird Täble 2 {x}", "federation_link"."we""ird Täble 2 {x}" TO "authenticated";
 
-GRANT SELECT ON "public"."we""ird Täble 2 {x}", "federation_link"."we""ird Täble 2 {x}" TO "röle ""x"" %";
+GRANT SELECT ON "public"."we""ird Täble 2 {x}", "federation_link"."we""ird Täble 2 {x}" TO "röle ""x"" % $$";
 
 COMMENT ON VIEW "public"."we""ird Täble 2 {x}" IS  E'it''s a \\ % :x {y}	$$ €';
 

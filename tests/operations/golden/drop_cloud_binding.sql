@@ -6,5 +6,5 @@ DROP TABLE federation_private.probe;
 DROP FOREIGN TABLE federation_private.bind;
 DROP TABLE federation_private.site;
 DROP SCHEMA federation_private;
-REVOKE USAGE ON SCHEMA federation FROM "authenticated", "röle ""x"" %";
+REVOKE USAGE ON SCHEMA federation FROM "authenticated", "röle ""x"" % $$";
 

@@ -1,2 +1,2 @@
-GRANT USAGE ON SCHEMA "federation_link" TO "röle ""x"" %", PUBLIC;
+GRANT USAGE ON SCHEMA "federation_link" TO "röle ""x"" % $$", PUBLIC;
 

@@ -9,7 +9,7 @@ BEGIN
         RAISE EXCEPTION 'the hospital has no table %', 'we"ird Täble'
             USING ERRCODE = 'ZF007', HINT = 'upgrade the local database first: federation upgrade';
     END IF;
-    EXECUTE 'CREATE TEMPORARY TABLE federation_declared (' || '"id" UUID NOT NULL, "hospital_id" UUID NOT NULL, "Größe ""%"" :x {y}" TEXT COLLATE "C", "amount" NUMERIC(10, 2) NOT NULL, "tags" VARCHAR(20)[], "mood" public."mo""od %", "dose" public."Dösis ""%""", "seen" TIMESTAMP(3) WITH TIME ZONE, "total" NUMERIC(12, 2), "last" JSONB' || ') ON COMMIT DROP';
+    EXECUTE 'CREATE TEMPORARY TABLE federation_declared (' || '"id" UUID NOT NULL, "hospital_id" UUID NOT NULL, "Größe ""%"" :x {y}" TEXT COLLATE "C", "amount" NUMERIC(10, 2) NOT NULL, "tags" VARCHAR(20)[], "mood" public."mo""od %", "moods" public."mo""od %"[], "dose" public."Dösis ""%""", "seen" TIMESTAMP(3) WITH TIME ZONE, "total" NUMERIC(12, 2), "last" JSONB' || ') ON COMMIT DROP';
     WITH side AS (
         SELECT a.attrelid = arrived AS hospital, a.attname, a.attnum,
             format_type(a.atttypid, a.atttypmod)
@@ -43,12 +43,12 @@ BEGIN
         SELECT format('ALTER FOREIGN TABLE %s DROP COLUMN %I', attrelid::regclass, attname)
         FROM pg_catalog.pg_attribute
         WHERE attrelid = to_regclass(format('%I.%I', 'federation_link', 'we"ird Täble')) AND attnum > 0 AND NOT attisdropped
-            AND attname <> ALL ( E'{id,hospital_id,"Größe \\"%\\" :x {y}",amount,tags,mood,dose,seen,total,last}'::text[])
+            AND attname <> ALL ( E'{id,hospital_id,"Größe \\"%\\" :x {y}",amount,tags,mood,moods,dose,seen,total,last}'::text[])
         ORDER BY attnum
     LOOP
         EXECUTE statement;
     END LOOP;
 END $federation$;
 
-ALTER FOREIGN TABLE "federation_link"."we""ird Täble" ALTER COLUMN "id" SET STATISTICS 0, ALTER COLUMN "hospital_id" SET STATISTICS 0, ALTER COLUMN "Größe ""%"" :x {y}" SET STATISTICS 0, ALTER COLUMN "amount" SET STATISTICS 0, ALTER COLUMN "tags" SET STATISTICS 0, ALTER COLUMN "mood" SET STATISTICS 0, ALTER COLUMN "dose" SET STATISTICS 0, ALTER COLUMN "seen" SET STATISTICS 0, ALTER COLUMN "total" SET STATISTICS 0, ALTER COLUMN "last" SET STATISTICS 0;
+ALTER FOREIGN TABLE "federation_link"."we""ird Täble" ALTER COLUMN "id" SET STATISTICS 0, ALTER COLUMN "hospital_id" SET STATISTICS 0, ALTER COLUMN "Größe ""%"" :x {y}" SET STATISTICS 0, ALTER COLUMN "amount" SET STATISTICS 0, ALTER COLUMN "tags" SET STATISTICS 0, ALTER COLUMN "mood" SET STATISTICS 0, ALTER COLUMN "moods" SET STATISTICS 0, ALTER COLUMN "dose" SET STATISTICS 0, ALTER COLUMN "seen" SET STATISTICS 0, ALTER COLUMN "total" SET STATISTICS 0, ALTER COLUMN "last" SET STATISTICS 0;
 

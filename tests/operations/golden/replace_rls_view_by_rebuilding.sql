@@ -28,7 +28,7 @@ END $federation$;
 
 REVOKE INSERT ON "public"."we""ird Täble 3 %s :x", "federation_link"."we""ird Täble 3 %s :x" FROM "authenticated";
 
-REVOKE SELECT ON "public"."we""ird Täble 3 %s :x", "federation_link"."we""ird Täble 3 %s :x" FROM "röle ""x"" %";
+REVOKE SELECT ON "public"."we""ird Täble 3 %s :x", "federation_link"."we""ird Täble 3 %s :x" FROM "röle ""x"" % $$";
 
 ALTER VIEW "public"."we""ird Täble 3 %s :x" ALTER COLUMN "id" SET DEFAULT gen_random_uuid();
 

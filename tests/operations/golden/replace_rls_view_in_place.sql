@@ -10,5 +10,5 @@ ALTER VIEW "public"."we""ird Täble 3 %s :x" ALTER COLUMN "Größe ""%"" :x {y}"
 
 GRANT SELECT, INSERT ON "public"."we""ird Täble 3 %s :x", "federation_link"."we""ird Täble 3 %s :x" TO "authenticated";
 
-GRANT SELECT ON "public"."we""ird Täble 3 %s :x", "federation_link"."we""ird Täble 3 %s :x" TO "röle ""x"" %";
+GRANT SELECT ON "public"."we""ird Täble 3 %s :x", "federation_link"."we""ird Täble 3 %s :x" TO "röle ""x"" % $$";
 

@@ -1,2 +1,2 @@
-REVOKE SELECT ON TABLE "public"."we""ird Täble 3 %s :x" FROM "röle ""x"" %";
+REVOKE SELECT ON TABLE "public"."we""ird Täble 3 %s :x" FROM "röle ""x"" % $$";
 
