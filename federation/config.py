@@ -99,8 +99,8 @@ class TablesConfig(_Model):
     """The column that holds the site's id in every row, if the tables have one."""
     view_grants: dict[str, tuple[Privilege, ...]] | None = None
     """Privileges on the views, by cloud role."""
-    link_grants: dict[Literal["@link", "@service"], tuple[Privilege, ...]] | None = None
-    """Privileges on the local tables, by link role."""
+    link_grants: dict[str, tuple[Privilege, ...]] | None = None
+    """Privileges on the local tables: of ``@link``, ``@service`` and the roles that accounts take."""
     policies: tuple[PolicyConfig, ...] | None = None
     """The hospital's policies; empty means that there must be none."""
     comments: dict[str, str] | None = None

@@ -134,10 +134,15 @@ def create_foreign_server(
 
 def create_local_binding(
     version: str,
+    *,
+    callers: tuple[Role, ...] = (),
 ) -> None:
     """Create the hospital's half, frozen ``version``; the site's own account is listed from the start.
 
-    op.create_local_binding("v1")
+    An account whose role is one of ``callers`` takes that role at the hospital, as PostgREST takes it in the cloud,
+    so that policies written ``TO authenticated`` hold there; the role needs privileges on the tables then.
+
+    op.create_local_binding("v1", callers=("authenticated",))
 
     Source: federation/binding/<version>/local.sql
     """
@@ -271,10 +276,12 @@ def drop_foreign_tables(
 
 def drop_local_binding(
     version: str,
+    *,
+    callers: tuple[Role, ...] = (),
 ) -> None:
     """Drop the hospital's half, frozen ``version``.
 
-    op.drop_local_binding("v1")
+    op.drop_local_binding("v1", callers=("authenticated",))
 
     Source: federation/binding/<version>/local_drop.sql
     """

@@ -139,6 +139,14 @@ def _local(config: Config) -> Iterator[Statement]:
             ),
             "maintenance",
         )
+    for name in config.roles.callers:
+        yield Statement(
+            f"role {name}, which the app's policies name",
+            sql.SQL("CREATE ROLE {} NOLOGIN NOINHERIT").format(sql.Identifier(name)),
+            "maintenance",
+            unless=_role_exists(name),
+        )
+        yield from _membership(link[0], name, f"{link[0]} may act as {name} for an account of that role")
     yield _database(config, "local")
     yield Statement(
         "nobody enters or makes temporary objects unless named",
@@ -212,7 +220,7 @@ def _cloud(config: Config) -> Iterator[Statement]:
             "maintenance",
             unless=_role_exists(name),
         )
-    yield from _membership(owner, roles.sender)
+    yield from _membership(owner, roles.sender, f"the owner may hand a function to {roles.sender}")
     yield _database(config, "cloud")
     yield Statement(
         f"schema {EXTENSIONS}, out of the API's reach",
@@ -298,22 +306,22 @@ def _schema(config: Config, owner: str) -> Iterator[Statement]:
     )
 
 
-def _membership(owner: str, sender: str) -> Iterator[Statement]:
-    """The owner hands a function to the sender. Who creates a role is a member since 16, but without SET."""
-    grant = sql.SQL("GRANT {} TO {}").format(sql.Identifier(sender), sql.Identifier(owner))
+def _membership(member: str, role: str, why: str) -> Iterator[Statement]:
+    """``member`` may become ``role``. Who creates a role is a member since 16, but without SET."""
+    grant = sql.SQL("GRANT {} TO {}").format(sql.Identifier(role), sql.Identifier(member))
     unless = sql.SQL(
         "SELECT 1 WHERE CASE WHEN current_setting('server_version_num')::int {} 160000 THEN true "
         "ELSE pg_has_role({}, {}, {}) END"
     )
-    names = sql.Literal(owner), sql.Literal(sender)
+    names = sql.Literal(member), sql.Literal(role)
     yield Statement(
-        f"the owner may hand a function to {sender} (PostgreSQL 16 and later)",
+        f"{why} (PostgreSQL 16 and later)",
         sql.SQL("{} WITH INHERIT FALSE, SET TRUE").format(grant),
         "maintenance",
         unless=unless.format(sql.SQL("<"), *names, sql.Literal("SET")),
     )
     yield Statement(
-        f"the owner may hand a function to {sender} (PostgreSQL 15)",
+        f"{why} (PostgreSQL 15)",
         grant,
         "maintenance",
         unless=unless.format(sql.SQL(">="), *names, sql.Literal("MEMBER")),

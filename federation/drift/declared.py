@@ -87,10 +87,10 @@ class Declared:
         )
 
     @property
-    def link_grants(self) -> Mapping[LinkRole, tuple[Privilege, ...]] | None:
-        """Privileges on the local tables by link role; None when they are not managed."""
+    def link_grants(self) -> Mapping[Role, tuple[Privilege, ...]] | None:
+        """Privileges on the local tables by link role and caller; None when they are not managed."""
         grants = self.config.tables.link_grants
-        return None if grants is None else {_LINK_ROLES[name]: privileges for name, privileges in grants.items()}
+        return None if grants is None else {_LINK_ROLES.get(name, name): held for name, held in grants.items()}
 
     @cached_property
     def types(self) -> tuple[sa.Enum | postgresql.DOMAIN, ...]:

@@ -23,4 +23,6 @@ def alembic_config(config: Config, side: Side, **attributes: Any) -> AlembicConf
             hint="run the command in the folder of alembic.ini, or name its federation.toml with --config",
         )
     # What Alembic prints for its own command line is of no use to ours.
-    return AlembicConfig(ini, ini_section=side, attributes={"federation": config, **attributes}, stdout=io.StringIO())
+    made = AlembicConfig(ini, ini_section=side, attributes={"federation": config, **attributes}, stdout=io.StringIO())
+    made.messaging_opts = {"quiet": True}  # a property that is computed unless it is set; it prints past ``stdout``
+    return made

@@ -37,7 +37,7 @@ def _missing(connection: Connection, config: Config, side: Side) -> Iterator[str
         yield f"the owner may not create in schema {config.tables.schema_}"
     if side == "local":
         config.site()
-        needed = [config.link.user, config.link.service_user]
+        needed = [config.link.user, config.link.service_user, *config.roles.callers]
     else:
         config.site()
         config.link_address()
@@ -51,13 +51,17 @@ def _missing(connection: Connection, config: Config, side: Side) -> Iterator[str
     for name in needed:
         if name not in found:
             yield f"role {name} does not exist"
-    yield from _missing_locally(connection, needed) if side == "local" else _missing_in_cloud(connection, config, found)
+    yield from (_missing_locally if side == "local" else _missing_in_cloud)(connection, config, found)
 
 
-def _missing_locally(connection: Connection, link_roles: list[str]) -> Iterator[str]:
+def _missing_locally(connection: Connection, config: Config, found: set[str]) -> Iterator[str]:
+    link_roles = [config.link.user, config.link.service_user]
     statement = sa.text("SELECT rolname FROM pg_roles WHERE rolname = ANY (:names) AND (rolsuper OR rolbypassrls)")
     for name in connection.scalars(statement, {"names": link_roles}):
         yield f"link role {name} bypasses row-level security"
+    for caller in config.roles.callers:
+        if {caller, config.link.user} <= found and not _may_become(connection, config.link.user, caller):
+            yield f"link role {config.link.user} may not SET ROLE {caller}"
 
 
 def _missing_in_cloud(connection: Connection, config: Config, found: set[str]) -> Iterator[str]:
@@ -72,8 +76,16 @@ def _missing_in_cloud(connection: Connection, config: Config, found: set[str]) -
     elif not wrapper:
         yield "the owner has no USAGE on foreign data wrapper postgres_fdw"
     sender = config.roles.sender
-    # Before PostgreSQL 16 membership is all there is; from then on a role's creator is a member who may not SET it.
-    version = int(connection.scalar(sa.text("SHOW server_version_num")))
-    may = {"role": sender, "privilege": "SET" if version >= 160000 else "MEMBER"}
-    if sender in found and not connection.scalar(sa.text("SELECT pg_has_role(:role, :privilege)"), may):
+    if sender in found and not _may_become(connection, None, sender):
         yield f"the owner may not SET ROLE {sender}"
+
+
+def _may_become(connection: Connection, member: str | None, role: str) -> bool:
+    """Whether ``member`` (None: the current role) may SET ROLE ``role``.
+
+    Before PostgreSQL 16 membership is all there is; from then on a role's creator is a member who may not SET it.
+    """
+    version = int(connection.scalar(sa.text("SHOW server_version_num")))
+    statement = sa.text("SELECT pg_has_role(coalesce(CAST(:member AS name), current_user), :role, :privilege)")
+    privilege = "SET" if version >= 160000 else "MEMBER"
+    return bool(connection.scalar(statement, {"member": member, "role": role, "privilege": privilege}))

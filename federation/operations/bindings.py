@@ -15,7 +15,7 @@ from psycopg import sql
 
 from federation.binding import statements
 from federation.operations.deployment import LINK, SERVICE, Role, deployment, role, roles
-from federation.operations.rendering import call
+from federation.operations.rendering import call, given
 from federation.operations.statements import execute
 
 if TYPE_CHECKING:
@@ -31,22 +31,26 @@ class CreateLocalBindingOp(MigrateOperation):
     """The hospital's half: accounts, what binds one, ``auth.uid()``, ``auth.jwt()`` and ``auth.role()``."""
 
     version: str
+    callers: tuple[Role, ...] = ()
 
     @classmethod
-    def create_local_binding(cls, operations: Operations, version: str) -> None:
+    def create_local_binding(cls, operations: Operations, version: str, *, callers: tuple[Role, ...] = ()) -> None:
         """Create the hospital's half, frozen ``version``; the site's own account is listed from the start.
 
-        op.create_local_binding("v1")
+        An account whose role is one of ``callers`` takes that role at the hospital, as PostgREST takes it in the cloud,
+        so that policies written ``TO authenticated`` hold there; the role needs privileges on the tables then.
+
+        op.create_local_binding("v1", callers=("authenticated",))
 
         Source: federation/binding/<version>/local.sql
         """
-        operations.invoke(cls(version))
+        operations.invoke(cls(version, callers))
 
     def reverse(self) -> DropLocalBindingOp:
-        return DropLocalBindingOp(self.version)
+        return DropLocalBindingOp(self.version, self.callers)
 
     def to_diff_tuple(self) -> tuple[Any, ...]:
-        return ("add_local_binding", self.version)
+        return ("add_local_binding", self.version, self.callers)
 
 
 @Operations.register_operation("drop_local_binding")
@@ -55,22 +59,23 @@ class DropLocalBindingOp(MigrateOperation):
     """Take the hospital's half away, its list of accounts included."""
 
     version: str
+    callers: tuple[Role, ...] = ()
 
     @classmethod
-    def drop_local_binding(cls, operations: Operations, version: str) -> None:
+    def drop_local_binding(cls, operations: Operations, version: str, *, callers: tuple[Role, ...] = ()) -> None:
         """Drop the hospital's half, frozen ``version``.
 
-        op.drop_local_binding("v1")
+        op.drop_local_binding("v1", callers=("authenticated",))
 
         Source: federation/binding/<version>/local_drop.sql
         """
-        operations.invoke(cls(version))
+        operations.invoke(cls(version, callers))
 
     def reverse(self) -> CreateLocalBindingOp:
-        return CreateLocalBindingOp(self.version)
+        return CreateLocalBindingOp(self.version, self.callers)
 
     def to_diff_tuple(self) -> tuple[Any, ...]:
-        return ("remove_local_binding", self.version)
+        return ("remove_local_binding", self.version, self.callers)
 
 
 @Operations.register_operation("create_cloud_binding")
@@ -241,7 +246,8 @@ def _create_local(operations: Operations, op: CreateLocalBindingOp) -> None:
             "local",
             site=sql.Literal(config.site()),
             nobody=sql.Literal(NOBODY),
-            link=role(operations, LINK),
+            callers=roles(operations, (LINK, *op.callers)),
+            caller_names=sql.Literal([str(name) for name in op.callers]),
             service=role(operations, SERVICE),
             link_user=sql.Literal(LINK.name(config)),
         ),
@@ -250,7 +256,7 @@ def _create_local(operations: Operations, op: CreateLocalBindingOp) -> None:
 
 @Operations.implementation_for(DropLocalBindingOp)
 def _drop_local(operations: Operations, op: DropLocalBindingOp) -> None:
-    execute(operations, statements(op.version, "local_drop", link=role(operations, LINK)))
+    execute(operations, statements(op.version, "local_drop", callers=roles(operations, (LINK, *op.callers))))
 
 
 @Operations.implementation_for(CreateCloudBindingOp)
@@ -316,12 +322,12 @@ def _drop_site_check(operations: Operations, op: DropSiteCheckOp) -> None:
 
 @renderers.dispatch_for(CreateLocalBindingOp)
 def _render_create_local(context: AutogenContext, op: CreateLocalBindingOp) -> str:
-    return call(context, "create_local_binding", op.version)
+    return call(context, "create_local_binding", op.version, **given(callers=op.callers))
 
 
 @renderers.dispatch_for(DropLocalBindingOp)
 def _render_drop_local(context: AutogenContext, op: DropLocalBindingOp) -> str:
-    return call(context, "drop_local_binding", op.version)
+    return call(context, "drop_local_binding", op.version, **given(callers=op.callers))
 
 
 @renderers.dispatch_for(CreateCloudBindingOp)

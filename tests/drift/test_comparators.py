@@ -34,6 +34,8 @@ class Drift:
     side: str
     change: str
     found: list[tuple[str, str, str, str, str]]
+    undone: bool = True
+    """Whether the release that mends it can be undone: it cannot where the hospital never had such a column."""
 
 
 def _view(columns: str = COLUMNS, where: str = BOUND, options: str = OPTIONS, verb: str = "CREATE OR REPLACE") -> str:
@@ -74,7 +76,10 @@ MENDED = {
         [("cloud", "+", "foreign column", f"{LINKED}.phone", ""), ("cloud", "+", "rls view", PATIENTS, "")],
     ),
     "foreign column added": Drift(
-        "cloud", f"{ALTER_FOREIGN} ADD nickname text", [("cloud", "-", "foreign column", f"{LINKED}.nickname", "")]
+        "cloud",
+        f"{ALTER_FOREIGN} ADD nickname text",
+        [("cloud", "-", "foreign column", f"{LINKED}.nickname", "")],
+        undone=False,
     ),
     "foreign column's nullability changed": Drift(
         "cloud", f"{ALTER_FOREIGN} ALTER phone SET NOT NULL", [("cloud", "~", "foreign column", f"{LINKED}.phone", "")]
@@ -307,9 +312,10 @@ def test_what_differs_is_found_and_the_release_that_autogenerate_writes_mends_it
     assert len(written) == 1
     upgrade(copied.config)
     assert check(copied.config) == []
-    downgrade(copied.config, "0004")
-    upgrade(copied.config)
-    assert check(copied.config) == []
+    if drift.undone:
+        downgrade(copied.config, "0004")
+        upgrade(copied.config)
+        assert check(copied.config) == []
 
 
 @pytest.mark.parametrize("drift", REPORTED.values(), ids=REPORTED)

@@ -149,17 +149,18 @@ class Playground:
     def write_and_read(self, declared: random_tables.Declaration) -> None:
         """A row into each table through its view, and as it would come in at the hospital: equal, defaults too."""
         assert self.deployment is not None
-        session = self.sessions["local"]
-        with self.deployment.as_user() as cursor, session.transaction(force_rollback=True):
+        shown = [table for table in declared.tables if not table.partitioned]  # the others have no partition
+        with self.sessions["local"].transaction(force_rollback=True):
+            there = [_insert(self.sessions["local"].cursor(), table) for table in shown]
+        with self.deployment.as_user() as cursor:
+            here = [_insert(cursor, table) for table in shown]
             for table in declared.tables:
-                if not table.partitioned:  # it has no partition
-                    assert _insert(cursor, table) == _insert(session.cursor(), table), table.name
                 cursor.execute(sql.SQL("SELECT * FROM {}").format(sql.Identifier("public", table.name)))
                 assert len(cursor.fetchall()) == (not table.partitioned)
-                shown = [column.name for column in cursor.description or ()]
-                declared_names = [table.key, *(column.name for column in table.columns if not column.identity)]
-                assert sorted(shown) == sorted(declared_names)
+                names = [table.key, *(column.name for column in table.columns if not column.identity)]
+                assert sorted(column.name for column in cursor.description or ()) == sorted(names)
             cursor.connection.rollback()
+        assert here == there
 
 
 def _insert(cursor: psycopg.Cursor[Any], table: random_tables.TableSpec) -> Any:

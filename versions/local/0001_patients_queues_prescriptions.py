@@ -18,7 +18,7 @@ UTC_NOW = sa.text("timezone('utc', now())")
 
 
 def upgrade() -> None:
-    op.create_local_binding("v1")
+    op.create_local_binding("v1", callers=("authenticated",))
     op.create_table(
         "hospital_patients",
         sa.Column("id", sa.Uuid(), server_default=GEN_RANDOM_UUID, nullable=False),
@@ -83,10 +83,10 @@ def upgrade() -> None:
         # The app's rule; in a subquery it asks for the caller once a statement, bare once a row.
         op.create_policy("own_rows", table, using="(SELECT auth.uid()) = hospital_id")
         op.create_policy("federation_service", table, using="true", with_check="true", roles=(SERVICE,))
-        op.grant(("SELECT", "INSERT", "UPDATE", "DELETE"), table, to=(LINK, SERVICE))
+        op.grant(("SELECT", "INSERT", "UPDATE", "DELETE"), table, to=(LINK, "authenticated", SERVICE))
 
 
 def downgrade() -> None:
     for table in reversed(TABLES):
         op.drop_table(table)
-    op.drop_local_binding("v1")
+    op.drop_local_binding("v1", callers=("authenticated",))

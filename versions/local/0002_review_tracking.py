@@ -112,7 +112,7 @@ def upgrade() -> None:
     op.create_policy(
         "federation_service", "hospital_patient_reviews", using="true", with_check="true", roles=(SERVICE,)
     )
-    op.grant(("SELECT", "INSERT", "UPDATE", "DELETE"), "hospital_patient_reviews", to=(LINK, SERVICE))
+    op.grant(("SELECT", "INSERT", "UPDATE", "DELETE"), "hospital_patient_reviews", to=(LINK, "authenticated", SERVICE))
 
     # Alembic has no operations for functions and triggers.
     op.execute(TRACK_REVIEW)

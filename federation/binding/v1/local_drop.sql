@@ -4,6 +4,6 @@ DROP FUNCTION auth.uid();
 DROP FUNCTION auth.jwt();
 DROP SCHEMA auth;
 DROP VIEW federation.bind;
-DROP FUNCTION federation.take(uuid);
+DROP FUNCTION federation.take(uuid, text);
 DROP TABLE federation.account;
-REVOKE USAGE ON SCHEMA federation FROM {link};
+REVOKE USAGE ON SCHEMA federation FROM {callers};

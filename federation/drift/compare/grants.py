@@ -9,7 +9,7 @@ from alembic.operations import MigrateOperation
 
 from federation.drift.catalog import Relation
 from federation.drift.survey import Survey
-from federation.operations.deployment import Role
+from federation.operations.deployment import LinkRole, Role
 from federation.operations.grants import GrantOp, Privilege, RevokeOp
 
 
@@ -21,7 +21,10 @@ def compare_local(survey: Survey) -> Iterator[MigrateOperation]:
     grants = survey.declared.link_grants
     if grants is None:
         return
-    expected = {role.name(survey.config): (cast("Role", role), privileges) for role, privileges in grants.items()}
+    expected = {
+        role.name(survey.config) if isinstance(role, LinkRole) else role: (role, privileges)
+        for role, privileges in grants.items()
+    }
     expected["public"] = ("public", ())
     for table in survey.declared.tables:
         yield from _differences(survey.table(table.name), table.name, survey.config.tables.schema_, expected)

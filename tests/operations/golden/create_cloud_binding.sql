@@ -24,7 +24,7 @@ ALTER TABLE federation_private.probe ENABLE ROW LEVEL SECURITY;
 -- Owned by a NOLOGIN role without a user mapping: its SELECT goes through PUBLIC's mapping, which is the very
 -- session that the caller's scan will use. pg_temp is last and named, or a caller's pg_temp.jsonb would be found
 -- before pg_catalog's. The mark holds the transaction's time: one that somebody left behind is of another time.
-CREATE FUNCTION federation_private.send(judged boolean) RETURNS uuid
+CREATE FUNCTION federation_private.send(judged boolean, writing boolean) RETURNS uuid
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     nobody CONSTANT uuid := '00000000000000000000000000000000'::uuid;
@@ -32,6 +32,14 @@ DECLARE
     mark text;
     taken bigint;
 BEGIN
+    IF writing THEN  -- two sessions commit one after the other: the second could fail with the first committed
+        mark := judged || '@' || transaction_timestamp();
+        IF current_setting('federation.wrote', true) = (NOT judged) || '@' || transaction_timestamp() THEN
+            RAISE EXCEPTION 'callers under row-level security and callers who bypass it cannot write to the hospital '
+                'in one transaction' USING ERRCODE = '0A000', HINT = 'let one of the two write, or use two transactions';
+        END IF;
+        PERFORM set_config('federation.wrote', mark, true);
+    END IF;
     IF NOT judged THEN  -- a mapping of its own, hence a session of its own, in which nobody is bound
         RETURN (SELECT s.id FROM federation_private.site AS s);
     END IF;
@@ -51,26 +59,33 @@ BEGIN
     RETURN CASE WHEN current_setting('federation.listed', true) = 'true'
                 THEN (SELECT s.id FROM federation_private.site AS s) END;
 END $$;
-REVOKE ALL ON FUNCTION federation_private.send(boolean) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION federation_private.send(boolean) TO "authenticated", "röle ""x"" % $$";
+REVOKE ALL ON FUNCTION federation_private.send(boolean, boolean) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION federation_private.send(boolean, boolean) TO "authenticated", "röle ""x"" % $$";
 -- An owner needs CREATE on the schema at the moment it becomes the owner, and not afterwards.
 GRANT CREATE ON SCHEMA federation_private TO "federation_sender";
-ALTER FUNCTION federation_private.send(boolean) OWNER TO "federation_sender";
+ALTER FUNCTION federation_private.send(boolean, boolean) OWNER TO "federation_sender";
 REVOKE CREATE ON SCHEMA federation_private FROM "federation_sender";
 
 -- What callers may call. Its references are bound at creation, so they need no USAGE on what it names.
 CREATE FUNCTION federation.bind_claims() RETURNS uuid LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
     BEGIN ATOMIC
-        SELECT federation_private.send(row_security_active('federation_private.probe'::regclass));
+        SELECT federation_private.send(row_security_active('federation_private.probe'::regclass), false);
     END;
 COMMENT ON FUNCTION federation.bind_claims() IS
     'Names the caller to the hospital, once a transaction; the site''s id, or NULL for a caller it does not list.';
+
+CREATE FUNCTION federation.bind_to_write() RETURNS uuid LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
+    BEGIN ATOMIC
+        SELECT federation_private.send(row_security_active('federation_private.probe'::regclass), true);
+    END;
+COMMENT ON FUNCTION federation.bind_to_write() IS
+    'The same before a write, of which one transaction makes those of one kind of caller only.';
 
 CREATE FUNCTION federation.bind_before_write() RETURNS trigger
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     -- As row-level security does it: a stranger's INSERT is refused, its UPDATE and DELETE find no row.
-    IF federation.bind_claims() IS NULL AND tg_op = 'INSERT' THEN
+    IF federation.bind_to_write() IS NULL AND tg_op = 'INSERT' THEN
         RAISE EXCEPTION 'new row violates row-level security policy for table "%"', tg_table_name
             USING ERRCODE = '42501';
     END IF;
@@ -78,7 +93,8 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION federation.bind_before_write() IS 'Names the caller before a statement writes over the link.';
 
-REVOKE ALL ON FUNCTION federation.bind_claims(), federation.bind_before_write() FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION federation.bind_claims(), federation.bind_before_write() TO "authenticated", "röle ""x"" % $$";
+REVOKE ALL ON FUNCTION federation.bind_claims(), federation.bind_to_write(), federation.bind_before_write() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION federation.bind_claims(), federation.bind_to_write(), federation.bind_before_write()
+    TO "authenticated", "röle ""x"" % $$";
 GRANT USAGE ON SCHEMA federation TO "authenticated", "röle ""x"" % $$";
 

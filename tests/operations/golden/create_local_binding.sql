@@ -4,18 +4,21 @@
 CREATE TABLE federation.account (
     sub uuid PRIMARY KEY,
     claims jsonb NOT NULL,
+    synced boolean NOT NULL DEFAULT false,
     added_at timestamptz NOT NULL DEFAULT now(),
     CONSTRAINT account_claims_name_their_account CHECK (
         jsonb_typeof(claims) = 'object' AND (claims ->> 'sub') IS NOT DISTINCT FROM nullif(sub, '00000000000000000000000000000000'::uuid)::text)
 );
 COMMENT ON TABLE federation.account IS 'The callers that this site admits, and their claims.';
+COMMENT ON COLUMN federation.account.synced IS 'Whether the row came from the cloud by `federation account sync`.';
 INSERT INTO federation.account (sub, claims) VALUES
     ('00000000000000000000000000000001'::uuid, jsonb_build_object('sub', '00000000000000000000000000000001'::uuid::text, 'role', 'authenticated')),
     ('00000000000000000000000000000000'::uuid, jsonb_build_object('role', 'nobody'));
 
 -- One caller a transaction: a second one is refused, since an open cursor would change hands between two batches.
--- The setting ends with the transaction and is undone with a savepoint, like the cloud's mark of it.
-CREATE FUNCTION federation.take(account uuid) RETURNS boolean
+-- The settings end with the transaction and are undone with a savepoint, like the cloud's mark of it. The role is set
+-- as PostgREST sets it in the cloud, so that policies written TO a role decide here too.
+CREATE FUNCTION federation.take(account uuid, account_role text) RETURNS boolean
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     bound text := nullif(current_setting('federation.account', true), '');
@@ -24,13 +27,16 @@ BEGIN
         RAISE EXCEPTION 'another caller is bound in this transaction' USING ERRCODE = '42501';
     END IF;
     PERFORM set_config('federation.account', account::text, true);
+    IF account_role = ANY ('{}') THEN
+        PERFORM set_config('role', account_role, true);
+    END IF;
     RETURN true;
 END $$;
-COMMENT ON FUNCTION federation.take(uuid) IS 'Binds an account to this transaction; refuses a second one.';
+COMMENT ON FUNCTION federation.take(uuid, text) IS 'Binds an account to this transaction; refuses a second one.';
 
 -- Selecting a row binds it: the one thing that a READ ONLY transaction of the cloud can do.
 CREATE VIEW federation.bind WITH (security_barrier) AS
-    SELECT sub, federation.take(sub) AS taken FROM federation.account;
+    SELECT sub, federation.take(sub, claims ->> 'role') AS taken FROM federation.account;
 COMMENT ON VIEW federation.bind IS 'Selecting the row of an account binds that account.';
 
 CREATE SCHEMA auth;
@@ -55,9 +61,9 @@ CREATE FUNCTION auth.role() RETURNS text
     LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS
     $$ SELECT auth.jwt() ->> 'role' $$;
 
-REVOKE ALL ON FUNCTION federation.take(uuid), auth.jwt(), auth.uid(), auth.role() FROM PUBLIC;
+REVOKE ALL ON FUNCTION federation.take(uuid, text), auth.jwt(), auth.uid(), auth.role() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION auth.jwt(), auth.uid(), auth.role() TO "federation_link", "federation_service";
-GRANT EXECUTE ON FUNCTION federation.take(uuid) TO "federation_link";
+GRANT EXECUTE ON FUNCTION federation.take(uuid, text) TO "federation_link";
 GRANT USAGE ON SCHEMA auth TO "federation_link", "federation_service";
 GRANT USAGE ON SCHEMA federation TO "federation_link";
 GRANT SELECT ON federation.bind TO "federation_link";

@@ -4,7 +4,7 @@ DROP FUNCTION auth.uid();
 DROP FUNCTION auth.jwt();
 DROP SCHEMA auth;
 DROP VIEW federation.bind;
-DROP FUNCTION federation.take(uuid);
+DROP FUNCTION federation.take(uuid, text);
 DROP TABLE federation.account;
 REVOKE USAGE ON SCHEMA federation FROM "federation_link";
 
