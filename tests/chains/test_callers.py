@@ -321,3 +321,81 @@ def test_the_whole_query_is_sent(federated: Deployment) -> None:
     assert "ORDER BY created_at DESC NULLS FIRST LIMIT 50" in latest
     assert "~~* '%ash%'" in remote_sql("SELECT id FROM hospital_patients WHERE name ILIKE '%ash%'")
     assert "count(*)" in remote_sql("SELECT count(*) FROM hospital_patients")
+
+
+def test_a_policy_written_to_authenticated_decides_at_the_hospital_unchanged(federated: Deployment) -> None:
+    plant(federated)
+    with federated.owner("local") as owner:
+        owner.execute("ALTER POLICY own_rows ON hospital_patients TO authenticated")
+    with federated.as_user(read_only=True) as caller:
+        assert caller.execute("SELECT count(*) FROM hospital_patients").fetchone() == (1,)
+    with federated.owner("local") as owner:
+        owner.execute("ALTER POLICY own_rows ON hospital_patients TO federation_service")
+    with federated.as_user(read_only=True) as caller:
+        assert caller.execute("SELECT count(*) FROM hospital_patients").fetchone() == (0,)
+
+
+def test_the_role_that_an_account_takes_ends_with_the_transaction(federated: Deployment) -> None:
+    plant(federated)
+    with federated.as_user(read_only=True) as caller:
+        caller.execute("SELECT count(*) FROM hospital_patients")
+    with federated.as_user(OTHER, read_only=True) as caller:  # nobody takes no role
+        assert caller.execute("SELECT count(*) FROM hospital_patients").fetchone() == (0,)
+    with federated.as_user(read_only=True) as caller:
+        assert caller.execute("SELECT count(*) FROM hospital_patients").fetchone() == (1,)
+
+
+BY_SERVICE = """
+    CREATE FUNCTION public.by_service(id uuid) RETURNS void LANGUAGE sql SECURITY DEFINER AS
+    $$ INSERT INTO public.hospital_patients (hospital_id, name) VALUES ($1, 'Ravi') $$;
+    REVOKE ALL ON FUNCTION public.by_service(uuid) FROM PUBLIC;
+    GRANT EXECUTE ON FUNCTION public.by_service(uuid) TO authenticated;
+"""
+
+
+def test_writes_of_both_kinds_in_one_transaction_are_refused(federated: Deployment) -> None:
+    with federated.owner("cloud") as owner:
+        owner.execute(BY_SERVICE)
+    own = "INSERT INTO hospital_patients (hospital_id, name) VALUES (%s, 'Asha')"
+    service = "SELECT by_service(%s)"
+    for first, second in ((own, service), (service, own)):
+        with (
+            pytest.raises(psycopg.errors.FeatureNotSupported, match="in one transaction"),
+            federated.as_user() as caller,
+        ):
+            caller.execute(first, [SITE_ID])
+            caller.execute(second, [SITE_ID])
+    with federated.as_user(read_only=True) as caller:
+        assert caller.execute("SELECT count(*) FROM hospital_patients").fetchone() == (0,)
+    for statement in (own, service):  # each alone, and after a refused one was rolled back to a savepoint
+        with federated.as_user() as caller:
+            caller.execute("SAVEPOINT before")
+            caller.execute(own if statement is service else service, [SITE_ID])
+            caller.execute("ROLLBACK TO before")
+            caller.execute(statement, [SITE_ID])
+    with federated.as_user(read_only=True) as caller:
+        assert caller.execute("SELECT count(*) FROM hospital_patients").fetchone() == (2,)
+
+
+def test_a_constraint_error_over_the_link_carries_no_row(federated: Deployment) -> None:
+    """PostgreSQL leaves the row out of DETAIL under row-level security, and both link roles are under it."""
+    plant(federated)
+    for role, statement in (
+        ("authenticated", "INSERT INTO hospital_queues (hospital_id, completed_by_name) VALUES ('{0}', 'Asha')"),
+        ("service_role", "INSERT INTO hospital_queues (hospital_id, completed_by_name) VALUES ('{0}', 'Asha')"),
+        (
+            "service_role",
+            "INSERT INTO federation_link.hospital_patients (id, hospital_id, name) "
+            f"VALUES (gen_random_uuid(), '{OTHER}', 'Asha')",
+        ),
+    ):
+        connect = federated.as_user(SITE_ID, role) if "federation_link" not in statement else federated.owner("cloud")
+        with pytest.raises(psycopg.errors.IntegrityError) as raised, connect as caller:
+            caller.execute(statement.format(SITE_ID))  # type: ignore[arg-type]
+        assert "Asha" not in str(raised.value)
+        assert raised.value.diag.message_detail is None
+    with (
+        pytest.raises(psycopg.errors.NotNullViolation, match="Failing row contains"),
+        federated.owner("local") as owner,
+    ):
+        owner.execute("INSERT INTO hospital_queues (hospital_id, completed_by_name) VALUES (%s, 'Asha')", [SITE_ID])
