@@ -107,6 +107,13 @@ class TablesConfig(_Model):
     """The views' comments, by table."""
 
 
+class AccountsConfig(_Model):
+    """Whom the hospital admits, for an app whose policies are per user."""
+
+    query: str | None = None
+    """A query on the cloud for ``federation account sync``: two columns, ``sub`` (uuid) and ``claims`` (jsonb)."""
+
+
 class DemoConfig(_Model):
     """What ``federation demo`` shows."""
 
@@ -138,6 +145,7 @@ class Config(_Model):
     link: LinkConfig = LinkConfig()
     roles: RolesConfig = RolesConfig()
     tables: TablesConfig = TablesConfig()
+    accounts: AccountsConfig = AccountsConfig()
     database: DatabaseConfig = DatabaseConfig()
     demo: DemoConfig = DemoConfig()
 

@@ -79,15 +79,72 @@ def remove(config: Config, sub: UUID) -> dict[str, object]:
     return {"sub": str(sub), "removed": bool(removed)}
 
 
+def sync(config: Config) -> dict[str, object]:
+    """Make the list follow federation.toml's ``accounts.query`` on the cloud.
+
+    Accounts that the query returns are admitted with its claims, those of an earlier sync that it no longer returns
+    are removed, in one transaction; accounts that somebody added by hand, and the site's own, are left alone. The
+    query runs READ ONLY, as the cloud's owner. Returns the numbers of accounts ``added``, ``changed``, ``removed``.
+    Raises PreconditionMissing without a query, Refused when it returns something else than (uuid, object), or nothing.
+    """
+    query = config.accounts.query
+    if query is None:
+        raise PreconditionMissing(
+            "federation.toml has no accounts.query", hint="[accounts] query = 'SELECT id, claims FROM …'"
+        )
+    wanted = _query(config, query)
+    with _accounts(config) as connection:
+        listed = {row.sub: row for row in connection.execute(_LISTED)}
+        kept = {sub for sub, row in listed.items() if not row.synced} | {NOBODY, config.site()}
+        added = [sub for sub in wanted if sub not in listed and sub not in kept]
+        changed = [sub for sub in wanted if sub in listed and sub not in kept and listed[sub].claims != wanted[sub]]
+        removed = [sub for sub in listed if sub not in wanted and sub not in kept]
+        for sub in (*added, *changed):
+            connection.execute(_SYNC, {"sub": sub, "claims": json.dumps(wanted[sub])})
+        if removed:
+            connection.execute(_REMOVE_ALL, {"subs": removed})
+    return {"added": len(added), "changed": len(changed), "removed": len(removed)}
+
+
+def _query(config: Config, query: str) -> dict[UUID, dict[str, Any]]:
+    """The accounts that the cloud wants admitted; what is no account is refused before the list is touched."""
+    with connect(config, "cloud") as connection:
+        connection.exec_driver_sql("SET TRANSACTION READ ONLY")
+        rows = [tuple(row) for row in connection.exec_driver_sql(query)]
+    found: dict[UUID, dict[str, Any]] = {}
+    for row in rows:
+        if len(row) != 2 or not isinstance(row[0], UUID):
+            raise Refused(
+                "accounts.query does not return (sub uuid, claims jsonb)", side="cloud", hint="correct federation.toml"
+            )
+        _refuse_nobody(row[0])
+        found[row[0]] = _complete(row[0], row[1])
+    if not found:
+        raise Refused(
+            "accounts.query returns no account, which would lock everyone out",
+            side="cloud",
+            hint="correct the query, or remove accounts with `federation account remove`",
+        )
+    return found
+
+
 _ADD = sa.text(
     """
 WITH before AS (SELECT 1 FROM federation.account WHERE sub = :sub)
 INSERT INTO federation.account AS a (sub, claims) VALUES (:sub, CAST(:claims AS jsonb))
-ON CONFLICT (sub) DO UPDATE SET claims = excluded.claims
+ON CONFLICT (sub) DO UPDATE SET claims = excluded.claims, synced = false
 RETURNING EXISTS (SELECT 1 FROM before)
 """
 )
 _LIST = sa.text("SELECT sub, claims, added_at FROM federation.account WHERE sub <> :nobody ORDER BY added_at, sub")
+_LISTED = sa.text("SELECT sub, claims, synced FROM federation.account")
+_SYNC = sa.text(
+    """
+INSERT INTO federation.account (sub, claims, synced) VALUES (:sub, CAST(:claims AS jsonb), true)
+ON CONFLICT (sub) DO UPDATE SET claims = excluded.claims, synced = true
+"""
+)
+_REMOVE_ALL = sa.text("DELETE FROM federation.account WHERE sub = ANY (:subs)")
 _REMOVE = sa.text("DELETE FROM federation.account WHERE sub = :sub")
 
 

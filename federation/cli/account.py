@@ -1,4 +1,4 @@
-"""``federation account add|list|remove``."""
+"""``federation account add|list|remove|sync``."""
 
 from __future__ import annotations
 
@@ -46,3 +46,11 @@ def remove(config: Config, sub: UUID) -> Result:
     """Take the account SUB off the list; it sees nothing from its next transaction on."""
     removed = accounts.remove(config, sub)
     return Result(removed, f"account {sub} " + ("is no longer admitted" if removed["removed"] else "was not listed"))
+
+
+@command.command("sync")
+@common
+def sync(config: Config) -> Result:
+    """Make the list follow accounts.query of federation.toml, a query on the cloud."""
+    done = accounts.sync(config)
+    return Result(done, ", ".join(f"{number} {what}" for what, number in done.items()))

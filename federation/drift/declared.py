@@ -16,6 +16,7 @@ from federation.errors import PreconditionMissing
 from federation.operations.deployment import LINK, SERVICE, LinkRole, Role
 from federation.operations.grants import Privilege
 from federation.operations.policies import CreatePolicyOp
+from federation.operations.statements import expression
 from federation.operations.views import RLSView
 
 _LINK_ROLES: Mapping[str, LinkRole] = {"@link": LINK, "@service": SERVICE}
@@ -110,12 +111,7 @@ def server_default(column: Column[Any]) -> str | None:
         return None
     if isinstance(default.arg, str):
         return "'" + default.arg.replace("'", "''") + "'"
-    return str(
-        default.arg.compile(
-            dialect=postgresql.dialect(paramstyle="named"),  # type: ignore[no-untyped-call]
-            compile_kwargs={"literal_binds": True},
-        )
-    )
+    return expression(default.arg).as_string(None)
 
 
 def _named(type_: sa.types.TypeEngine[Any]) -> Sequence[sa.Enum | postgresql.DOMAIN]:

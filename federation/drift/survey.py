@@ -15,9 +15,10 @@ from typing import Any
 
 import sqlalchemy as sa
 from psycopg import sql
-from sqlalchemy import Column, Table
+from sqlalchemy import Column, Computed, Table
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import Connection
+from sqlalchemy.engine.interfaces import ReflectedColumn
 from sqlalchemy.engine.reflection import ObjectKind
 
 from federation.config import Config
@@ -69,13 +70,7 @@ class Survey:
             filter_names=[table.name for table in self.declared.tables],
             kind=ObjectKind.ANY,
         )
-        return {
-            name: {
-                column["name"]: Column(column["name"], column["type"], nullable=column["nullable"])
-                for column in columns
-            }
-            for (_, name), columns in found.items()
-        }
+        return {name: {column["name"]: _column(column) for column in columns} for (_, name), columns in found.items()}
 
     def table(self, name: str) -> Relation | None:
         """What stands in the app's schema under ``name``."""
@@ -116,6 +111,13 @@ def _leads_to_the_hospital(config: Config, server: Server) -> bool:
     login = SERVICE if owner in server.mappings else LINK
     user = server.mappings.get(owner if owner in server.mappings else "public")
     return address.items() <= server.options.items() and user == login.name(config)
+
+
+def _column(reflected: ReflectedColumn) -> Column[Any]:
+    """A foreign table's column as it would be declared."""
+    generated = reflected.get("computed")
+    items = [] if generated is None else [Computed(sa.text(generated["sqltext"].replace(":", r"\:")), persisted=True)]
+    return Column(reflected["name"], reflected["type"], *items, nullable=reflected["nullable"])
 
 
 def _view_name(number: int) -> str:
