@@ -384,8 +384,9 @@ def import_foreign_schema(
     """Import ``tables`` (name to columns) of ``remote_schema`` into the schema ``into``.
 
     ``options`` are IMPORT's own (``import_collate``: ``"false"`` where the cloud lacks a collation). Every
-    statistics target is 0, and nobody is granted anything. The database raises ZF007 (exit code 7), naming table
-    and column, when the hospital lacks one or has it with another type, collation or nullability.
+    statistics target is 0, ANALYZE brings the row count, and nobody is granted anything. The database raises
+    ZF007 (exit code 7), naming table and column, when the hospital lacks one or has it with another type,
+    collation or nullability.
 
         op.import_foreign_schema("public", server="hospital", into="federation_link",
                                  tables={"hospital_patients": [sa.Column("id", sa.UUID, nullable=False)]})

@@ -12,6 +12,7 @@ from alembic.util import DispatchPriority, PriorityDispatchResult
 
 from federation.drift.compare import COMPARATORS, types
 from federation.drift.declared import Declared
+from federation.drift.defaults import compare_server_default
 from federation.drift.survey import survey
 
 if TYPE_CHECKING:
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 def setup(plugin: Plugin) -> None:
     """Register with Alembic; what is not one of federation's environments is left alone."""
     plugin.add_autogenerate_comparator(_before_tables, "schema", priority=DispatchPriority.FIRST)
+    plugin.add_autogenerate_comparator(
+        compare_server_default, "column", "server_default", priority=DispatchPriority.FIRST
+    )
     plugin.add_autogenerate_comparator(_after_tables, "schema", priority=DispatchPriority.LAST)
 
 

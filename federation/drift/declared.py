@@ -99,7 +99,7 @@ class Declared:
         found: dict[str, sa.Enum | postgresql.DOMAIN] = {}
         for table in self.tables:
             for column in self.columns(table):
-                for type_ in _named(column.type):
+                for type_ in named_types(column.type):
                     found.setdefault(str(type_.name), type_)
         return tuple(found.values())
 
@@ -114,11 +114,12 @@ def server_default(column: Column[Any]) -> str | None:
     return expression(default.arg).as_string(None)
 
 
-def _named(type_: sa.types.TypeEngine[Any]) -> Sequence[sa.Enum | postgresql.DOMAIN]:
+def named_types(type_: sa.types.TypeEngine[Any]) -> Sequence[sa.Enum | postgresql.DOMAIN]:
+    """The enums and domains that a column of ``type_`` needs, what others are made of first."""
     if isinstance(type_, sa.ARRAY):
-        return _named(type_.item_type)
+        return named_types(type_.item_type)
     if isinstance(type_, postgresql.DOMAIN):
-        return [*_named(type_.data_type), type_]
+        return [*named_types(type_.data_type), type_]
     if isinstance(type_, sa.Enum) and type_.native_enum and type_.name is not None:
         return [type_]
     return []

@@ -8,12 +8,14 @@ inside a string and tells two volatile functions apart at every call.
 from __future__ import annotations
 
 import re
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import sqlalchemy as sa
-from alembic.autogenerate.api import AutogenContext
-from alembic.runtime.migration import MigrationContext
+from alembic.operations.ops import AlterColumnOp
+from alembic.util import PriorityDispatchResult
 from sqlalchemy import Column, Computed, DefaultClause, TextClause
+
+if TYPE_CHECKING:
+    from alembic.autogenerate.api import AutogenContext
 
 _BIND = re.compile(r"(?<![:\w\\]):(?=\w)")
 """What ``sa.text()`` takes for a bind parameter."""
@@ -38,16 +40,24 @@ def render_item(kind: str, item: object, _context: AutogenContext) -> str | Lite
 
 
 def compare_server_default(
-    context: MigrationContext, _there: Column[Any], declared: Column[Any], *_defaults: object
-) -> bool | None:
-    """Whether an exported table's default differs, both as the server spells them; None leaves it to Alembic."""
-    survey = context.opts.get("federation_survey")
-    if survey is None or not isinstance(declared.server_default, (sa.DefaultClause, type(None))):
-        return None
-    spelled, there = survey.spelled.get(declared.table.name), survey.table(declared.table.name)
-    if spelled is None or there is None or declared.name not in there.columns:
-        return None
-    found = there.columns[declared.name]
-    if found.generated or (found.default or "").startswith("nextval("):  # a serial column's is not declared
-        return None
-    return bool(spelled.columns[declared.name].default != found.default)
+    context: AutogenContext,
+    op: AlterColumnOp,
+    _schema: str | None,
+    table: str,
+    name: str,
+    there: Column[Any],
+    declared: Column[Any],
+) -> PriorityDispatchResult:
+    """An exported table's default, both as the server spells them; what has none to compare is left to Alembic."""
+    survey = context.migration_context.opts.get("federation_survey")
+    relation = None if survey is None else survey.table(table)
+    if relation is None or table not in survey.spelled or name not in relation.columns:
+        return PriorityDispatchResult.CONTINUE
+    found, defaults = relation.columns[name].default, (there.server_default, declared.server_default)
+    serial = (found or "").startswith("nextval(")  # its default is not declared
+    if serial or not all(isinstance(default, DefaultClause | None) for default in defaults):
+        return PriorityDispatchResult.CONTINUE
+    op.existing_server_default = there.server_default
+    if survey.spelled[table].columns[name].default != found:
+        op.modify_server_default = declared.server_default
+    return PriorityDispatchResult.STOP

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -24,11 +25,11 @@ from sqlalchemy.engine.reflection import ObjectKind
 from federation.config import Config
 from federation.databases import ddl
 from federation.drift.catalog import Relation, Server, read_relations, read_server, read_types
-from federation.drift.declared import Declared, server_default
-from federation.errors import Side
+from federation.drift.declared import Declared, named_types, server_default
+from federation.errors import Refused, Side
 from federation.operations.deployment import LINK, SERVICE, LinkRole
 from federation.operations.policies import CreatePolicyOp
-from federation.operations.statements import column_definition
+from federation.operations.statements import column_definition, type_sql
 from federation.operations.views import RLSView
 
 
@@ -91,6 +92,7 @@ def survey(connection: Connection, side: Side, declared: Declared, *, ask_hospit
         server = read_server(connection, config.link.server) if side == "cloud" else None
         found = Survey(side, connection, declared, relations, {}, server=server, types=types)
         if names:
+            _refuse_unknown_types(found)
             connection.execute(ddl(sql.SQL(";\n").join(_make(found))))
             schema = connection.exec_driver_sql("SELECT pg_my_temp_schema()::regnamespace::text").scalar_one()
             views = [_view_name(n) for n, _ in enumerate(names)]
@@ -102,6 +104,46 @@ def survey(connection: Connection, side: Side, declared: Declared, *, ask_hospit
         if ask_hospital and server is not None and names and _leads_to_the_hospital(config, server):
             found.hospital = _import(connection, config, names)
     return found
+
+
+_UNKNOWN = sa.text(
+    """
+    SELECT n.place, n.kind, n.name FROM unnest(:places, :kinds, :names) AS n (place, kind, name)
+    WHERE CASE n.kind WHEN 'type' THEN to_regtype(n.name) IS NULL ELSE to_regcollation(quote_ident(n.name)) IS NULL END
+    """
+).bindparams(*(sa.bindparam(name, type_=sa.ARRAY(sa.Text)) for name in ("places", "kinds", "names")))
+
+
+def _refuse_unknown_types(survey: Survey) -> None:
+    """Raise Refused for a declared column whose type or collation this database does not know.
+
+    A declared enum or domain is no such type: a release creates it.
+    """
+    needed: list[tuple[str, str, str]] = []
+    for table in survey.declared.tables:
+        for column in table.columns:
+            if any(type_.name not in survey.types for type_ in named_types(column.type)):
+                continue
+            place, type_ = f"{table.name}.{column.name}", column.type
+            collation = getattr(type_, "collation", None)
+            if collation is not None:
+                needed.append((place, "collation", collation))
+                type_ = copy(type_)
+                type_.collation = None  # type: ignore[attr-defined]
+            needed.append((place, "type", type_sql(type_).as_string(None)))
+    places, kinds, names = zip(*needed, strict=True)
+    chosen = {"places": list(places), "kinds": list(kinds), "names": list(names)}
+    unknown = survey.connection.execute(_UNKNOWN, chosen).all()
+    if unknown:
+        where = "the hospital" if survey.side == "local" else "the cloud"
+        raise Refused(
+            "; ".join(
+                f"column {place} is declared with {kind} {name}, which {where} does not have"
+                for place, kind, name in unknown
+            ),
+            side=survey.side,
+            hint=f"create the {unknown[0].kind} there (CREATE EXTENSION …, op.create_type), or declare another one",
+        )
 
 
 def _leads_to_the_hospital(config: Config, server: Server) -> bool:

@@ -21,7 +21,7 @@ from sqlalchemy.engine import Connection
 from federation import guard, operations
 from federation.config import Config
 from federation.databases import DATABASE_ERRORS, connect
-from federation.drift.defaults import compare_server_default, render_item
+from federation.drift.defaults import render_item
 from federation.environments import preconditions
 from federation.errors import FederationError, PreconditionMissing, Side, from_database
 
@@ -91,7 +91,7 @@ def _configure(config: Config, side: Side, progress: _Progress | None = None, **
         "target_metadata": _metadata(config) if side == "local" else MetaData(),
         "include_name": _managed(config, side),
         "include_schemas": True,
-        "compare_server_default": compare_server_default,
+        "compare_server_default": True,
         "render_item": render_item,
         "autogenerate_plugins": ["alembic.autogenerate.*", "federation"],
         "federation": config,

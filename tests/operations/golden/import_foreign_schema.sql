@@ -52,3 +52,10 @@ END $federation$;
 
 ALTER FOREIGN TABLE "federation_link"."we""ird Täble" ALTER COLUMN "id" SET STATISTICS 0, ALTER COLUMN "hospital_id" SET STATISTICS 0, ALTER COLUMN "Größe ""%"" :x {y}" SET STATISTICS 0, ALTER COLUMN "amount" SET STATISTICS 0, ALTER COLUMN "tags" SET STATISTICS 0, ALTER COLUMN "mood" SET STATISTICS 0, ALTER COLUMN "moods" SET STATISTICS 0, ALTER COLUMN "dose" SET STATISTICS 0, ALTER COLUMN "seen" SET STATISTICS 0, ALTER COLUMN "total" SET STATISTICS 0, ALTER COLUMN "last" SET STATISTICS 0;
 
+DO $federation$
+BEGIN
+    EXECUTE 'ANALYZE "federation_link"."we""ird Täble"';
+EXCEPTION WHEN insufficient_privilege THEN
+    RAISE WARNING 'no row count: %', SQLERRM;
+END $federation$;
+
