@@ -18,6 +18,7 @@ ROWS = (
     ("demo", "servers"),
     ("__main__", "cli"),
     ("op", "operations"),
+    ("environments", "plugin"),
     ("plugin", "drift", "operations"),
 )
 EVERYONES = {"config", "errors", "databases"}

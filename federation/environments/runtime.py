@@ -18,7 +18,7 @@ from alembic.runtime.migration import MigrationContext, MigrationStep
 from sqlalchemy import MetaData
 from sqlalchemy.engine import Connection
 
-from federation import guard, operations
+from federation import guard, operations, plugin
 from federation.config import Config
 from federation.databases import DATABASE_ERRORS, connect
 from federation.drift.defaults import render_item
@@ -82,6 +82,11 @@ class _Progress:
 
 
 def _configure(config: Config, side: Side, progress: _Progress | None = None, **options: Any) -> None:
+    if plugin.failure is not None:  # its comparators would find that nothing differs
+        raise PreconditionMissing(
+            f"federation's Alembic plugin did not load ({plugin.failure})",
+            hint="pip install --force-reinstall alembic-federation",
+        ) from plugin.failure
     progress = progress or _Progress()
     options |= {
         "version_table": guard.VERSION_TABLE,

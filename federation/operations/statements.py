@@ -9,12 +9,16 @@ from alembic.operations import Operations
 from psycopg import sql
 from sqlalchemy import Column, Computed
 from sqlalchemy.dialects import postgresql
+from sqlalchemy.engine import Dialect
 from sqlalchemy.sql.elements import ClauseElement, TextClause
 from sqlalchemy.types import TypeEngine
 
 from federation.databases import ddl
 
 Columns = tuple[Column[Any], ...]
+
+DIALECT: Dialect = postgresql.dialect(paramstyle="named")  # type: ignore[no-untyped-call]
+"""How declarations are spelled; any other paramstyle would double a ``%`` in a name. Made once: it is slow to make."""
 
 
 def execute(operations: Operations, statement: sql.Composable) -> None:
@@ -28,8 +32,7 @@ def execute(operations: Operations, statement: sql.Composable) -> None:
 
 def type_sql(type_: TypeEngine[Any]) -> sql.SQL:
     """A declared type as PostgreSQL spells it, with its schema where one is given, and its collation."""
-    # Any other paramstyle would double a % in a name.
-    return sql.SQL(type_.compile(dialect=postgresql.dialect(paramstyle="named")))  # type: ignore[no-untyped-call]
+    return sql.SQL(type_.compile(dialect=DIALECT))
 
 
 def expression(clause: ClauseElement | str) -> sql.SQL:
@@ -39,7 +42,7 @@ def expression(clause: ClauseElement | str) -> sql.SQL:
     if isinstance(clause, str):
         return sql.SQL(clause)
     compiled = clause.compile(
-        dialect=postgresql.dialect(paramstyle="named"),  # type: ignore[no-untyped-call]
+        dialect=DIALECT,
         compile_kwargs={"literal_binds": True},
     )
     return sql.SQL(str(compiled))
