@@ -161,6 +161,13 @@ def from_database(error: BaseException, *, side: Side, release: str | None = Non
             f"something of that name is in the way ({message})",
             "move it away (ALTER … RENAME TO …, or SET SCHEMA), then run the command again",
         )
+    if state == "42704":
+        return made(
+            PreconditionMissing,
+            f"something that the release names does not exist ({message})",
+            "a type: create it on both sides, in a release (op.create_type) or by its extension; "
+            f"a role: an administrator runs `federation bootstrap {side}`",
+        )
     # The one DETAIL that is kept: it names objects, never values. A retyped column that something reads has no state of
     # its own; the server's function tells it apart in every language.
     retyped = diagnostic is not None and diagnostic.source_function in _RETYPING

@@ -16,3 +16,14 @@ def test_every_contender_of_the_lockstep_benchmark_reaches_head() -> None:
     result = json.loads(done.stdout)
     assert [len(contender["seconds"]) for contender in result["contenders"]] == [1, 1, 1, 1]
     assert {type(target["met"]) for target in result["targets"]} == {bool}
+
+
+def test_a_check_sends_no_statement_for_each_table() -> None:
+    command = [sys.executable, "benchmarks/drift.py", "--tables", "20", "--rounds", "1", "--json"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    for contender in result["contenders"]:
+        if not contender["name"].startswith("plain Alembic"):
+            assert contender["statements"] == contender["statements_with_a_tenth"], contender["name"]
+    assert type(result["target"]["met"]) is bool

@@ -88,6 +88,12 @@ class Declared:
         )
 
     @property
+    def view_roles(self) -> tuple[str, ...]:
+        """The cloud roles whose privileges are managed, PUBLIC among them: those not in view_grants have none."""
+        roles, grants = self.config.roles, self.config.tables.view_grants or {}
+        return tuple(sorted({"public", *roles.callers, *roles.bypass, *roles.denied, *grants}))
+
+    @property
     def link_grants(self) -> Mapping[Role, tuple[Privilege, ...]] | None:
         """Privileges on the local tables by link role and caller; None when they are not managed."""
         grants = self.config.tables.link_grants

@@ -21,9 +21,9 @@ from sqlalchemy.engine import Connection
 from federation import guard, operations, plugin
 from federation.config import Config
 from federation.databases import DATABASE_ERRORS, connect
-from federation.drift.defaults import render_item
 from federation.environments import preconditions
 from federation.errors import FederationError, PreconditionMissing, Side, from_database
+from federation.operations.rendering import render_item
 
 __all__ = ["operations", "run"]  # importing the operations registers them on alembic.op
 

@@ -6,11 +6,11 @@ import ast
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from alembic.autogenerate.render import renderers
 from alembic.operations import ops
-from sqlalchemy import ARRAY, Column, Computed, Identity, Integer, text
+from sqlalchemy import ARRAY, Column, Computed, DefaultClause, Identity, Integer, TextClause, text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import SchemaItem
 from sqlalchemy.sql.elements import ClauseElement
@@ -168,3 +168,29 @@ def enclose(opening: str, items: Iterable[str], closing: str, *, broken: bool = 
 def _indented(item: str) -> str:
     """An item on lines of its own; no string literal spans lines, since repr() writes none that does."""
     return "".join(f"    {line}\n" for line in f"{item},".split("\n"))
+
+
+_BIND = re.compile(r"(?<![:\w\\]):(?=\w)")
+"""What ``sa.text()`` takes for a bind parameter."""
+
+
+def escaped(expression: str) -> str:
+    """``expression`` for ``sa.text()``: no ``:x`` in it is a bind parameter."""
+    return _BIND.sub(r"\\:", expression)
+
+
+def render_item(kind: str, item: object, _context: AutogenContext) -> str | Literal[False]:
+    """The text of a default or generated column as it is; anything else is left to Alembic.
+
+    Alembic compiles an expression before it writes it, which doubles a ``%`` and leaves a ``:x`` to be taken for a
+    bind parameter.
+    """
+    if kind != "server_default":
+        return False
+    if isinstance(item, Computed) and isinstance(item.sqltext, TextClause):
+        return f"sa.Computed({escaped(item.sqltext.text)!r}, persisted={item.persisted!r})"
+    if isinstance(item, DefaultClause) and isinstance(item.arg, TextClause):
+        return f"sa.text({escaped(item.arg.text)!r})"
+    if isinstance(item, DefaultClause) and isinstance(item.arg, str):
+        return repr(item.arg)
+    return False

@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeAlias
 
 from alembic import command
 from alembic.operations.ops import DowngradeOps, MigrationScript, UpgradeOps
+from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 
 from federation.config import Config
@@ -57,20 +58,26 @@ def revision(config: Config, message: str, *, autogenerate: bool = False) -> lis
     if not phases:
         return []
     files: dict[Side, list[Path]] = {"local": [], "cloud": []}
+    before = {file for side in SIDES for file in _files(config, side)}
     try:
         for side in SIDES:
             files[side] = _write(
                 config, side, message, dict(zip(ids, phases, strict=True)), last, autogenerate=autogenerate
             )
     except BaseException:
-        for paths in files.values():
-            for path in paths:
+        for side in SIDES:
+            for path in _files(config, side) - before:
                 path.unlink(missing_ok=True)
         raise
     return [
         Written(release, phase, local, cloud)
         for release, phase, local, cloud in zip(ids, phases, files["local"], files["cloud"], strict=True)
     ]
+
+
+def _files(config: Config, side: Side) -> set[Path]:
+    """The files of a chain."""
+    return set(Path(ScriptDirectory.from_config(alembic_config(config, side)).versions).glob("*.py"))
 
 
 def _find(config: Config, side: Side, message: str) -> Any:
@@ -109,7 +116,12 @@ def _write(
             )
             head = release
 
-    written = _alembic_revision(config, side, message, pair, autogenerate=autogenerate)
+    # Without autogenerate Alembic runs no environment, asks no database and calls no hook.
+    written = (
+        _alembic_revision(config, side, message, pair, autogenerate=True)
+        if autogenerate
+        else _alembic_revision(config, side, message, None, autogenerate=False, rev_id=next(iter(phases)))
+    )
     paths = [Path(script.path) for script in written]
     for path, phase in zip(paths, phases.values(), strict=True):
         text = path.read_text(encoding="utf-8")
@@ -118,13 +130,20 @@ def _write(
 
 
 def _alembic_revision(
-    config: Config, side: Side, message: str, hook: Callable[..., None], *, autogenerate: bool
+    config: Config,
+    side: Side,
+    message: str,
+    hook: Callable[..., None] | None,
+    *,
+    autogenerate: bool,
+    rev_id: str | None = None,
 ) -> list[Any]:
     try:
         made = command.revision(
             alembic_config(config, side, federation_scaffold=True),
             message,
             autogenerate=autogenerate,
+            rev_id=rev_id,
             process_revision_directives=hook,
         )
     except CommandError as error:

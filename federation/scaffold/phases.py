@@ -52,7 +52,7 @@ def _split_table(op: ModifyTableOps, phases: Phases) -> None:
 def _split_view(op: ReplaceRLSViewOp, phases: Phases) -> None:
     """A view that loses columns: first it gains what is new, with the old ones still there."""
     added = tuple(name for name in op.view.columns if name not in op.was.columns)
-    between = op.was
+    between = replace(op.was, grants=op.view.grants)  # privileges change in the expand release
     if added:
         between = replace(
             op.view,

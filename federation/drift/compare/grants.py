@@ -36,9 +36,8 @@ def compare_cloud(survey: Survey) -> Iterator[MigrateOperation]:
     grants = config.tables.view_grants
     if grants is None:
         return
-    managed = {"public", *config.roles.callers, *config.roles.bypass, *config.roles.denied, *grants}
     expected: dict[str, tuple[Role, tuple[Privilege, ...]]] = {
-        name: (name, grants.get(name, ())) for name in sorted(managed)
+        name: (name, grants.get(name, ())) for name in survey.declared.view_roles
     }
     for table in survey.declared.tables:
         for schema in (config.tables.schema_, config.tables.link_schema):
