@@ -10,7 +10,7 @@ demo: .venv/installed
 	@$(BIN)/federation demo
 
 test: lint
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal $(PYTEST_ARGS)
 
 lint: .venv/installed
 	$(BIN)/ruff check .

@@ -1,4 +1,22 @@
-"""Random tables, a random change of them: what autogenerate writes runs, suffices, and can be undone."""
+"""Random tables, a random change of them: what autogenerate writes runs, suffices, and can be undone.
+
+``FEDERATION_EXAMPLES=2000 pytest tests/drift/test_property.py`` runs so many, over all versions together, each time
+others; the suite runs 200, always the same.
+
+Not generated, because Alembic or SQLAlchemy does not do it:
+
+- a renamed column is dropped and added; renamed tables, changed expressions of generated columns, changed identities,
+  changed enums and domains, and checks are not compared;
+- partitions of a partitioned table (no table of the metadata), so no row goes into one; a ``%`` in its key
+  (``postgresql_partition_by`` reaches the driver as a placeholder);
+- table names with ``'`` or a backslash (``create_table_comment`` is written with bare quotes), with ``.`` (a foreign
+  key is written "table.column"), and ``(``, ``)``, ``,`` in the names of columns that refer to another table (they
+  are read back by a regular expression);
+- another type for a column with a default: PostgreSQL keeps the default with a cast, and does not lose the cast on
+  the way back.
+
+A table that is no longer declared is not managed, so none is taken away.
+"""
 
 from __future__ import annotations
 
@@ -14,21 +32,21 @@ import chains_of_three
 import psycopg
 import pytest
 import random_tables
-from hypothesis import HealthCheck, Phase, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, Phase, example, given, settings
 from psycopg import sql
 
 from federation.config import Config, PolicyConfig
 from federation.drift.check import check
-from federation.lockstep import Releases, downgrade, upgrade
-from federation.scaffold import Written, revision
+from federation.lockstep import downgrade, upgrade
+from federation.scaffold import revision
+from federation.servers import find_binaries
 
 if TYPE_CHECKING:
     from deployments import Deployment, Deployments
 
 MODULE = "federation_random_tables"
-EXAMPLES = int(os.environ.get("FEDERATION_EXAMPLES", "200"))
 SUITE = "FEDERATION_EXAMPLES" not in os.environ
+EXAMPLES = int(os.environ.get("FEDERATION_EXAMPLES", "200")) // len(find_binaries())
 
 LOCAL_LINK = ('op.create_local_binding("v1")', 'op.drop_local_binding("v1")')
 CLOUD_LINK = (
@@ -149,14 +167,14 @@ class Playground:
     def write_and_read(self, declared: random_tables.Declaration) -> None:
         """A row into each table through its view, and as it would come in at the hospital: equal, defaults too."""
         assert self.deployment is not None
-        shown = [table for table in declared.tables if not table.partitioned]  # the others have no partition
+        shown = declared.writable
         with self.sessions["local"].transaction(force_rollback=True):
             there = [_insert(self.sessions["local"].cursor(), table) for table in shown]
         with self.deployment.as_user() as cursor:
             here = [_insert(cursor, table) for table in shown]
             for table in declared.tables:
                 cursor.execute(sql.SQL("SELECT * FROM {}").format(sql.Identifier("public", table.name)))
-                assert len(cursor.fetchall()) == (not table.partitioned)
+                assert len(cursor.fetchall()) == (table in shown)
                 names = [table.key, *(column.name for column in table.columns if not column.identity)]
                 assert sorted(column.name for column in cursor.description or ()) == sorted(names)
             cursor.connection.rollback()
@@ -169,9 +187,7 @@ def _insert(cursor: psycopg.Cursor[Any], table: random_tables.TableSpec) -> Any:
         if column.generated is None and not column.identity and column.default is None:
             given_[column.name] = random_tables.KINDS[column.kind].value
     seen = [table.key] + [
-        column.name
-        for column in table.columns
-        if not column.identity and column.default not in random_tables.VOLATILE
+        column.name for column in table.columns if not column.identity and column.default not in random_tables.VOLATILE
     ]
     statement = sql.SQL("INSERT INTO {} ({}) VALUES ({}) RETURNING {}").format(
         sql.Identifier("public", table.name),
@@ -194,22 +210,36 @@ def playground(deployments: Deployments, tmp_path_factory: pytest.TempPathFactor
         sys.dont_write_bytecode = writes_bytecode
 
 
+def expect(found: Catalogs, expected: Catalogs) -> None:
+    """Fail with what is on one side of the comparison only."""
+    differences = [
+        f"{side} {mark} {row}"
+        for side in expected
+        for mark, rows in (("+", found[side] - expected[side]), ("-", expected[side] - found[side]))
+        for row in sorted(rows, key=str)
+    ]
+    assert not differences, "\n".join(differences)
+
+
 def removes(before: random_tables.Declaration, after: random_tables.Declaration) -> bool:
     """Whether a column goes away."""
     left = {(table.name, column.name) for table in after.tables for column in table.columns}
     return any((table.name, column.name) not in left for table in before.tables for column in table.columns)
 
 
+@pytest.mark.filterwarnings("ignore:Computed default on:UserWarning")  # Alembic reads 'a'::text as another text
 @settings(
     max_examples=EXAMPLES,
     deadline=None,
     derandomize=SUITE,
     database=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
-    phases=[Phase.generate, Phase.shrink],
+    phases=[Phase.explicit, Phase.generate, Phase.shrink],
     print_blob=False,
 )
 @given(history=random_tables.histories())
+@example(random_tables.ODD_EXPRESSIONS)
+@example(random_tables.PRIVILEGES_AND_COLUMNS)
 def test_what_autogenerate_writes_runs_suffices_and_is_undone(
     playground: Playground, history: random_tables.History
 ) -> None:
@@ -227,17 +257,17 @@ def go_through(playground: Playground, history: random_tables.History) -> None:
     for declared in (history.before, history.after):
         config = playground.declare(declared)
         written = revision(config, "example", autogenerate=True)
-        assert playground.catalogs() == seen[-1], "autogenerate has changed a database"
+        expect(playground.catalogs(), seen[-1])  # autogenerate changes nothing
         if declared is history.after:
             assert any(w.phase == "contract" for w in written) == removes(history.before, history.after)
         for release in written:
             upgrade(config, release.release)
             seen.append(playground.catalogs())
         assert check(config) == []
-        assert revision(config, "again", autogenerate=True) == []
+        if declared is history.after:
+            assert revision(config, "again", autogenerate=True) == []
         playground.write_and_read(declared)
-    while len(seen) > 1:
-        assert playground.catalogs() == seen.pop(), f"{len(seen)}"
+    while seen.pop() is not playground.first:
         downgrade(config, "-1")
-    assert playground.catalogs() == playground.first
+        expect(playground.catalogs(), seen[-1])
     playground.remove_releases()
