@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import uuid
 from typing import TYPE_CHECKING, Any
@@ -123,26 +124,57 @@ def test_missed_the_embed_of_many_asks_once_an_outer_row(hospital: Deployment) -
     assert "((queue_id = $2::uuid))" in prescriptions
 
 
-FUNCTION = """
-    CREATE FUNCTION public.patient(public.hospital_queues) RETURNS SETOF public.hospital_patients ROWS 1
-    LANGUAGE sql STABLE AS $$SELECT p.* FROM public.hospital_patients AS p WHERE p.id = $1.patient_id$$
-"""
+PATIENTS, BY_ROW, PRESCRIPTIONS = re.findall(
+    r"^~~~sql\n(.*?)^~~~$", (ROOT / "docs" / "embeds.md").read_text(), re.MULTILINE | re.DOTALL
+)
 
 
-def test_an_inlined_computed_relationship_is_sent_as_one_join_with_inner(hospital: Deployment) -> None:
-    source = "public.patient(hospital_queues) AS p_1"
+@pytest.fixture
+def functions(hospital: Deployment) -> Iterator[psycopg.Connection[Any]]:
+    """The page's computed relationships, until the end of the test."""
     with hospital.owner("cloud") as owner:
-        owner.execute(FUNCTION)
-    try:
-        with hospital.as_user(read_only=True) as caller:
-            (statement,) = remote(caller, pushdown.to_one("INNER", source, pushdown.LATEST.format(50)))
-        assert JOIN in statement
-        assert LATEST in statement
-        with hospital.as_user(read_only=True) as caller:
-            assert len(remote(caller, pushdown.to_one("LEFT", source, pushdown.LATEST.format(50)))) == 2
-    finally:
-        with hospital.owner("cloud") as owner:
-            owner.execute("DROP FUNCTION public.patient(public.hospital_queues)")
+        owner.execute(PATIENTS)
+        owner.execute(PRESCRIPTIONS)
+        yield owner
+        owner.execute("DROP FUNCTION hospital_patients(hospital_queues), hospital_prescriptions(hospital_queues)")
+
+
+def embedded(deployment: Deployment, kind: str) -> list[str]:
+    called = "public.hospital_patients(hospital_queues) AS p_1"
+    with deployment.as_user(read_only=True) as caller:
+        return remote(caller, pushdown.to_one(kind, called, pushdown.LATEST.format(50)))
+
+
+def test_the_pages_function_is_sent_as_one_join_with_inner(hospital: Deployment, functions: object) -> None:
+    (statement,) = embedded(hospital, "INNER")
+    assert JOIN in statement
+    assert LATEST in statement
+    assert len(embedded(hospital, "LEFT")) == 2
+
+
+def test_the_pages_function_with_offset_asks_by_key(hospital: Deployment, functions: psycopg.Connection[Any]) -> None:
+    functions.execute(BY_ROW)
+    for kind in ("INNER", "LEFT"):
+        _, patients = embedded(hospital, kind)
+        assert "((id = $2::uuid))" in patients
+
+
+def test_the_pages_embed_of_many_asks_by_key(hospital: Deployment, functions: object) -> None:
+    query = SHAPES["embed many"].sql.replace(
+        "FROM hospital_prescriptions AS r_1 WHERE r_1.queue_id = hospital_queues.id",
+        "FROM public.hospital_prescriptions(hospital_queues) AS r_1",
+    )
+    assert query != SHAPES["embed many"].sql
+    with hospital.as_user(read_only=True) as caller:
+        _, prescriptions = remote(caller, query)
+    assert "((queue_id = $2::uuid))" in prescriptions
+
+
+def test_a_list_of_keys_is_one_statement(hospital: Deployment) -> None:
+    keys = ", ".join(f"'{uuid.uuid4()}'" for _ in range(50))
+    with hospital.as_user(read_only=True) as caller:
+        (statement,) = remote(caller, f"SELECT * FROM hospital_prescriptions WHERE queue_id IN ({keys})")
+    assert "queue_id = ANY" in statement
 
 
 def test_an_insert_and_a_delete_are_one_statement_each(hospital: Deployment) -> None:
