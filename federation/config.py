@@ -231,16 +231,17 @@ class Config(_Model):
         """The foreign server's options that are this deployment's: address and what bounds a dead or silent hospital.
 
         A cloud session's own ``lock_timeout`` does not reach the hospital, ``options`` does; times are in seconds,
-        ``tcp_user_timeout`` in milliseconds (https://www.postgresql.org/docs/current/libpq-connect.html).
+        ``tcp_user_timeout`` in milliseconds (https://www.postgresql.org/docs/current/libpq-connect.html). It is below
+        the 8 s that Supabase gives a caller, so that a dead connection is found before a cancel has to cross it.
         """
         link = self.link
         return {
             **self.link_address().options(),
             "connect_timeout": str(link.connect_timeout),
-            "keepalives_idle": "10",
-            "keepalives_interval": "5",
+            "keepalives_idle": "3",
+            "keepalives_interval": "1",
             "keepalives_count": "3",
-            "tcp_user_timeout": "30000",
+            "tcp_user_timeout": "5000",
             "options": f"-c lock_timeout={link.lock_timeout} -c statement_timeout={link.statement_timeout}",
         }
 
