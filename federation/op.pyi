@@ -132,6 +132,28 @@ def create_foreign_server(
     https://www.postgresql.org/docs/current/sql-createserver.html
     """
 
+def create_index_concurrently(
+    name: str,
+    table: str,
+    columns: Sequence[str],
+    *,
+    schema: str = "public",
+    unique: bool = False,
+    where: str | None = None,
+    using: str | None = None,
+) -> None:
+    """Create an index of ``columns`` (names) without locking out writes; ``where`` is an SQL expression.
+
+    It comes before anything else that its step writes, and only in the local chain: foreign tables have no
+    indexes. The database raises ZF008 (exit code 8) when the step has written already, or when something else of
+    that name is there; an invalid index left by a killed run is dropped and built again. It waits for
+    transactions older than itself, up to ``lock_timeout``, and can then be run again.
+
+        op.create_index_concurrently("hospital_patients_name_idx", "hospital_patients", ["name"])
+
+    https://www.postgresql.org/docs/current/sql-createindex.html#SQL-CREATEINDEX-CONCURRENTLY
+    """
+
 def create_local_binding(
     version: str,
     *,
@@ -272,6 +294,26 @@ def drop_foreign_tables(
     op.drop_foreign_tables("federation_link", "hospital_patients")
 
     https://www.postgresql.org/docs/current/sql-dropforeigntable.html
+    """
+
+def drop_index_concurrently(
+    name: str,
+    table: str,
+    columns: Sequence[str],
+    *,
+    schema: str = "public",
+    unique: bool = False,
+    where: str | None = None,
+    using: str | None = None,
+) -> None:
+    """Drop an index without locking out anyone; the arguments are those that created it, for reversing.
+
+    It comes before anything else that its step writes, as create_index_concurrently does, and only in the local
+    chain. An index that is gone already is no error: a killed run may have dropped it.
+
+        op.drop_index_concurrently("hospital_patients_name_idx", "hospital_patients", ["name"])
+
+    https://www.postgresql.org/docs/current/sql-dropindex.html
     """
 
 def drop_local_binding(

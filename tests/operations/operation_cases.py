@@ -35,6 +35,7 @@ from federation.operations.foreign_tables import (
     SetStatisticsTargetOp,
 )
 from federation.operations.grants import GrantOp, RevokeOp
+from federation.operations.indexes import CreateIndexConcurrentlyOp
 from federation.operations.policies import (
     AlterPolicyOp,
     CreatePolicyOp,
@@ -114,6 +115,15 @@ SHORTER = replace(VIEW, columns=VIEW.columns[:3], grants={"authenticated": ("SEL
 POLICY = CreatePolicyOp("own röws", LINKED, "(SELECT auth.uid()) = hospital_id", roles=(LINK, SERVICE))
 CHECKED = replace(POLICY, using=f"hospital_id IS NOT NULL AND {QUOTED} IS NOT NULL", with_check="true", roles=(LINK,))
 READING = replace(POLICY, command="SELECT", roles=("public",))
+
+INDEX = CreateIndexConcurrentlyOp(
+    'i"ndex % :x',
+    PLAIN,
+    (ODD_COLUMN, "amount"),
+    unique=True,
+    where=f"\"hospital_id\" IS NOT NULL OR {QUOTED} = '%'",
+    using="btree",
+)
 
 SERVER = CreateForeignServerOp('we"ird sërver %', {"fetch_size": "10", "application_name": VALUE})
 IMPORT = ImportForeignSchemaOp("public", "hospital", INTO, {LINKED: BEFORE, VIEWED: BEFORE})
@@ -217,6 +227,14 @@ CASES = [
     Case("create_site_check", "local", CreateSiteCheckOp(PLAIN, "hospital_id")),
     Case("drop_site_check", "local", DropSiteCheckOp(LINKED, "hospital_id")),
     Case("grant", "local", GrantOp(("UPDATE", "DELETE"), PLAIN, (LINK, SERVICE))),
+    Case("create_index_concurrently", "local", INDEX, alone=True),
+    Case(
+        "create_a_plain_index_concurrently",
+        "local",
+        CreateIndexConcurrentlyOp("plain", "hospital_patients", ("name",)),
+        alone=True,
+    ),
+    Case("drop_index_concurrently", "local", INDEX.reverse(), alone=True),
     Case("revoke", "local", RevokeOp(("SELECT", "INSERT"), PLAIN, (SERVICE,))),
 ]
 
