@@ -125,6 +125,8 @@ class DatabaseConfig(_Model):
     """Limits for the toolkit's own sessions on both databases."""
 
     lock_timeout: str = "5s"
+    lock_attempts: int = Field(default=3, ge=1)
+    """How often a step is tried that does not get a lock within ``lock_timeout``."""
     connect_timeout: int = Field(default=10, ge=1)
     """Seconds."""
 

@@ -7,7 +7,7 @@ import sys
 import click
 
 from federation.cli.output import Result, common
-from federation.cli.steps import ReleaseCommand, on_failure, print_step, shown
+from federation.cli.steps import ReleaseCommand, conduct, print_step, shown, stopped_by_sigterm
 from federation.config import Config
 from federation.lockstep import downgrade
 from federation.lockstep.run import OnFailure
@@ -16,13 +16,14 @@ from federation.lockstep.run import OnFailure
 @click.command("downgrade", cls=ReleaseCommand)
 @click.argument("release")
 @click.option("--yes", is_flag=True, help="Do not ask; needed without a terminal.")
-@on_failure
+@conduct
 @common
-def command(config: Config, release: str, *, yes: bool, on_failure: OnFailure) -> Result:
+def command(config: Config, release: str, *, yes: bool, on_failure: OnFailure, wait: bool) -> Result:
     """Bring both databases down to RELEASE (an id, base, or -1), cloud first. Undoing a release drops its rows."""
     if not yes:
         if not sys.stdin.isatty():
             raise click.UsageError("a downgrade drops what its releases made: say --yes, since nobody can be asked")
         click.confirm(f"Undo releases down to {release}, with what they hold?", abort=True, err=True)
-    outcome = downgrade(config, release, on_failure=on_failure, progress=print_step)
+    with stopped_by_sigterm():
+        outcome = downgrade(config, release, on_failure=on_failure, wait=wait, progress=print_step)
     return Result(outcome.to_dict(), shown(outcome))

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import click
 
@@ -21,13 +24,34 @@ class ReleaseCommand(click.Command):
         )
 
 
-on_failure = click.option(
-    "--on-failure",
-    type=click.Choice(["rollback", "stop"]),
-    default="rollback",
-    show_default=True,
-    help="When the second half of a release fails: undo the first, or leave it for a later run.",
-)
+def conduct(command: Callable[..., None]) -> Callable[..., None]:
+    """``--on-failure`` and ``--wait``."""
+    for option in (
+        click.option("--wait", is_flag=True, help="While another run is under way, wait for its end."),
+        click.option(
+            "--on-failure",
+            type=click.Choice(["rollback", "stop"]),
+            default="rollback",
+            show_default=True,
+            help="When a release fails: undo what was done of it, or leave it for a later run.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+@contextmanager
+def stopped_by_sigterm() -> Iterator[None]:
+    """A pipeline's SIGTERM is answered as Ctrl-C is: the release under way is undone or finished."""
+
+    def interrupt(_number: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def print_step(step: Step, seconds: float) -> None:

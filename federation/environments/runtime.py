@@ -55,14 +55,18 @@ def _run(side: Side, alembic_config: AlembicConfig) -> None:
         _configure(config, side, dialect_name="postgresql", dialect_opts={"paramstyle": "named"}, literal_binds=True)
         with context.begin_transaction():
             context.run_migrations()
-    elif "connection" in alembic_config.attributes:
+        if side == "cloud":
+            context.execute("SELECT federation.settle()")
+    elif "connection" in alembic_config.attributes:  # the runner's, which sets the mark itself
         _run_online(config, side, alembic_config.attributes["connection"])
     else:
         with connect(config, side) as connection:
-            _run_online(config, side, connection)
+            if _run_online(config, side, connection) and side == "cloud":
+                guard.settle_over_link(connection)
 
 
-def _run_online(config: Config, side: Side, connection: Connection) -> None:
+def _run_online(config: Config, side: Side, connection: Connection) -> bool:
+    """Run; whether a step was taken."""
     progress = _Progress()
     _configure(config, side, progress, connection=connection)
     try:
@@ -73,12 +77,14 @@ def _run_online(config: Config, side: Side, connection: Connection) -> None:
     except FederationError as error:
         error.side, error.release = error.side or side, error.release or progress.release
         raise
+    return progress.begun
 
 
 class _Progress:
-    """Which release is being applied or undone: what an error names."""
+    """Which release is being applied or undone: what an error names; whether any was."""
 
     release: str | None = None
+    begun: bool = False
 
 
 def _configure(config: Config, side: Side, progress: _Progress | None = None, **options: Any) -> None:
@@ -100,6 +106,8 @@ def _configure(config: Config, side: Side, progress: _Progress | None = None, **
         "render_item": render_item,
         "autogenerate_plugins": ["alembic.autogenerate.*", "federation"],
         "federation": config,
+        "federation_undoing": context.config.attributes.get("federation_undoing", False),
+        "federation_override": _override(),
         "federation_side": side,
         "federation_metadata": _metadata(config),
         # A release that is being written is not at the hospital yet: only a check compares with what is there.
@@ -112,6 +120,14 @@ def _configure(config: Config, side: Side, progress: _Progress | None = None, **
     context.configure(**options, dont_mutate=True, fn=_prepared(steps, config, side, progress))
 
 
+def _override() -> str | None:
+    """The reason of ``alembic -x override=REASON``, with which the guard lets a step pass and writes it down."""
+    reason = context.get_x_argument(as_dictionary=True).get("override")
+    if reason is not None and not reason.strip():
+        raise PreconditionMissing("-x override= has no reason", hint="say why: the history keeps it")
+    return reason
+
+
 Steps = Callable[[Any, MigrationContext], Iterable[MigrationStep]]
 
 
@@ -119,18 +135,34 @@ def _prepared(steps: Steps, config: Config, side: Side, progress: _Progress) -> 
     """``steps``, with preconditions checked and schema ``federation`` made before the first one."""
 
     def generate(heads: Any, migration_context: MigrationContext) -> Iterator[MigrationStep]:
-        first = True
         for step in list(steps(heads, migration_context) or ()):
             revisions = step.to_revisions_no_deps if step.is_upgrade else step.from_revisions_no_deps
             progress.release = revisions[0] if revisions else None
-            if first:
+            if not progress.begun:
                 if migration_context.connection is not None and not migration_context.as_sql and step.is_upgrade:
                     preconditions.require(migration_context.connection, config, side)
-                guard.prepare(migration_context, from_base=not step.from_revisions_no_deps)
-                first = False
+                from_base = not step.from_revisions_no_deps
+                guard.prepare(migration_context, config, side, from_base=from_base)
+                progress.begun = True
+                if from_base and migration_context.as_sql:
+                    step.migration_fn = _after(guard.set_trigger, migration_context, step.migration_fn)
+            if migration_context.opts["federation_undoing"]:
+                step.migration_fn = guard.without_loss(step.migration_fn, migration_context)
             yield step
 
     return generate
+
+
+def _after(
+    first: Callable[[MigrationContext], None], migration_context: MigrationContext, migration: Callable[..., Any]
+) -> Callable[..., Any]:
+    """``migration`` with ``first`` before it, inside its transaction."""
+
+    def both(**arguments: Any) -> None:
+        first(migration_context)
+        migration(**arguments)
+
+    return both
 
 
 def _metadata(config: Config) -> MetaData:

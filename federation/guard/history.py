@@ -1,8 +1,9 @@
-"""One history row a step, written inside the step's own transaction on either side."""
+"""One history row a step, written inside the step's own transaction on either side: the guard reads it at COMMIT."""
 
 from __future__ import annotations
 
 import hashlib
+import socket
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,37 +13,80 @@ from psycopg import sql
 from sqlalchemy.engine import Connection, Row
 
 from federation.databases import ddl
+from federation.errors import Refused, Side
 
 _INSERT = sql.SQL(
-    "INSERT INTO federation.history (from_release, to_release, started_at, finished_at, role, client, file_sha256) "
-    "VALUES ({source}, {target}, transaction_timestamp(), clock_timestamp(), session_user, "
-    "inet_client_addr()::text, {digest})"
+    "INSERT INTO federation.history (from_release, to_release, result, started_at, finished_at, role, client, host, "
+    "file_sha256, guarded, override) "
+    "VALUES ({source}, {target}, {result}, transaction_timestamp(), clock_timestamp(), session_user, "
+    "inet_client_addr()::text, {host}, {digest}, {guarded}, {override})"
 )
 
 
 def record(*, ctx: MigrationContext, step: MigrationInfo, heads: set[Any], run_args: dict[str, Any]) -> None:
     """Write who went from where to where, when, and the sha256 of the revision file: Alembic's ``on_version_apply``.
 
+    Raises Refused when the releases' ids do not sort in the order of the chain, which the guard relies on.
+
     https://alembic.sqlalchemy.org/en/latest/api/runtime.html#alembic.runtime.environment.EnvironmentContext.configure
     """
     del heads, run_args
+    source, target = (", ".join(ids) for ids in (step.source_revision_ids, step.destination_revision_ids))
     script = ctx.script.get_revision(step.up_revision_id) if ctx.script and step.up_revision_id else None
-    digest = hashlib.sha256(Path(script.path).read_bytes()).hexdigest() if script is not None else None
-    statement = _INSERT.format(
-        source=sql.Literal(", ".join(step.source_revision_ids) or "base"),
-        target=sql.Literal(", ".join(step.destination_revision_ids) or "base"),
-        digest=sql.Literal(digest),
+    upwards = step.is_upgrade
+    if not step.is_stamp and (target > source) != upwards:
+        raise Refused(
+            f"the releases' ids {source or 'base'} and {target or 'base'} do not sort in the order of the chain",
+            hint="number them: 0001, 0002, … (federation revision does)",
+        )
+    undoing = ctx.opts.get("federation_undoing", False)
+    ctx.execute(
+        ddl(
+            _INSERT.format(
+                source=sql.Literal(source or "base"),
+                target=sql.Literal(target or "base"),
+                result=sql.Literal(
+                    "stamped" if step.is_stamp else "undone" if undoing else "upgraded" if upwards else "downgraded"
+                ),
+                host=sql.Literal(None if ctx.as_sql else socket.gethostname()),
+                digest=sql.Literal(
+                    hashlib.sha256(Path(script.path).read_bytes()).hexdigest() if script is not None else None
+                ),
+                guarded=sql.Literal(_guarded(ctx, source, target)),
+                override=sql.Literal(ctx.opts.get("federation_override")),
+            )
+        )
     )
-    ctx.execute(ddl(statement))
+
+
+def _guarded(ctx: MigrationContext, source: str, target: str) -> str | None:
+    """The release on which the guard of this side decides, or None where the step asks nothing of the other side.
+
+    Upwards the hospital must wait for the cloud in contract releases, the cloud for the hospital in the others;
+    downwards it is the other way round. A stamp may cross many: the first or last of them that matters decides.
+    """
+    side: Side = ctx.opts["federation_side"]
+    upwards = target > source
+    lower, upper = sorted((source, target))
+    assert ctx.script is not None  # noqa: S101  # federation's environments have one
+    waits_for = "contract" if (side == "local") == upwards else "expand"
+    deciding = [
+        script.revision
+        for script in ctx.script.iterate_revisions(upper or "base", lower or "base")
+        if getattr(script.module, "phase", "expand") == waits_for
+    ]
+    if not deciding:
+        return None
+    return max(deciding) if upwards else min(deciding)
 
 
 def history_rows(connection: Connection) -> Sequence[Row[Any]]:
-    """(started_at, seconds, from, to, role, client, file's sha256) of each step, oldest first."""
+    """(started_at, seconds, from, to, result, role, client, host, sha256, override, refusal) a step, oldest first."""
     exists = connection.exec_driver_sql("SELECT to_regclass('federation.history') IS NOT NULL").scalar_one()
     rows = (
         connection.exec_driver_sql(
             "SELECT started_at, extract(epoch FROM finished_at - started_at)::float, from_release, to_release, "
-            "role, client, file_sha256 FROM federation.history ORDER BY id"
+            "result, role, client, host, file_sha256, override, refusal FROM federation.history ORDER BY id"
         ).all()
         if exists
         else []

@@ -2,65 +2,89 @@
 
 from __future__ import annotations
 
+from functools import cache
+from importlib import resources
+
 from alembic.runtime.migration import MigrationContext
 from psycopg import sql
 from sqlalchemy.engine import Connection
 
+from federation.config import Config
 from federation.databases import ddl
 from federation.errors import Refused, Side
 
 SCHEMA = "federation"
 VERSION_TABLE = "alembic_version"
 
-# The table is the one that Alembic makes itself, which it does in --sql but here only when a step runs.
-_VERSION_TABLE = """
-CREATE TABLE IF NOT EXISTS federation.alembic_version (
-    version_num varchar(32) NOT NULL,
-    CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num)
-)"""
-
-_SCHEMA = "CREATE SCHEMA IF NOT EXISTS federation"
-
-_HISTORY = """
-CREATE TABLE IF NOT EXISTS federation.history (
-    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    from_release text NOT NULL,
-    to_release text NOT NULL,
-    started_at timestamptz NOT NULL,
-    finished_at timestamptz NOT NULL,
-    role text NOT NULL,
-    client text,
-    file_sha256 text
-)"""
-
+_BOOKS = "alembic-federation books 1"
+"""Comment of schema ``federation`` where the books are as this version of the toolkit makes them."""
 
 # In --sql from base Alembic writes CREATE TABLE itself, also where a downgrade to base has left the table. Empty, it
 # makes way; with a row in it the script is not for this database, and that CREATE TABLE stops it.
 _MAKE_WAY = """
 DO $federation$
 BEGIN
-    IF to_regclass('federation.alembic_version') IS NOT NULL THEN
-        IF NOT EXISTS (SELECT FROM federation.alembic_version) THEN
-            DROP TABLE federation.alembic_version;
-        END IF;
+    IF NOT EXISTS (SELECT FROM federation.alembic_version) THEN
+        DROP TABLE federation.alembic_version;
     END IF;
 END $federation$"""
 
+# Deferred, so that the step's history row is there, and the other side's row is held for the time of the COMMIT only.
+_TRIGGER = """
+DROP TRIGGER IF EXISTS guard_version ON federation.alembic_version;
+CREATE CONSTRAINT TRIGGER guard_version AFTER INSERT OR UPDATE OR DELETE ON federation.alembic_version
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION federation.guard_version()"""
 
-def prepare(context: MigrationContext, *, from_base: bool) -> None:
-    """Make schema ``federation``, version table and history where they are missing, in one transaction.
 
-    ``from_base``: the first step starts there. In ``--sql`` it is then Alembic that writes the version table.
+def prepare(context: MigrationContext, config: Config, side: Side, *, from_base: bool) -> None:
+    """Make schema ``federation``, version table, history and guard where they are missing, in one transaction.
+
+    ``from_base``: the first step starts there. In ``--sql`` it is then Alembic that writes the version table, and the
+    trigger is made after it, by `set_trigger`. Raises Refused where the books are another site's.
     """
     if context.as_sql:
-        for statement in (_SCHEMA, _HISTORY, *([_MAKE_WAY] if from_base else [])):
-            context.execute(ddl(sql.SQL(statement)))
+        for statement in (_books(config, side), sql.SQL(_MAKE_WAY) if from_base else sql.SQL(_TRIGGER)):
+            context.execute(ddl(statement))
         return
     assert context.connection is not None  # noqa: S101  # online there is one
-    context.connection.rollback()  # Alembic has read the version table, and nothing else
-    with context.connection.begin():
-        for statement in (_SCHEMA, _VERSION_TABLE, _HISTORY):
-            context.connection.exec_driver_sql(statement)
+    connection = context.connection
+    connection.rollback()  # Alembic has read the version table, and nothing else
+    with connection.begin():
+        found = connection.exec_driver_sql(
+            "SELECT obj_description(to_regnamespace('federation'), 'pg_namespace')"
+        ).scalar_one()
+        if found != _BOOKS:
+            for made in (_books(config, side), sql.SQL(_TRIGGER), _COMMENT):
+                connection.execute(ddl(made))
+        if side == "local":
+            site = connection.exec_driver_sql("SELECT site FROM federation.guard").scalar_one()
+            if site != config.site():
+                raise Refused(
+                    f"this is the database of site {site}, and FEDERATION_SITE_ID is {config.site()}",
+                    side=side,
+                    hint="check FEDERATION_LOCAL_URL and FEDERATION_SITE_ID; nothing was changed",
+                )
+
+
+def set_trigger(context: MigrationContext) -> None:
+    """Put the guard on the version table that Alembic has just written, in ``--sql`` from base."""
+    context.execute(ddl(sql.SQL(_TRIGGER)))
+
+
+_COMMENT = sql.SQL("COMMENT ON SCHEMA federation IS {}").format(sql.Literal(_BOOKS))
+
+
+def _books(config: Config, side: Side) -> sql.Composable:
+    """All but the trigger, safe to run again."""
+    values: dict[str, sql.Composable] = {}
+    if side == "local":
+        values = {"site": sql.Literal(config.site()), "service": sql.Identifier(config.link.service_user)}
+    return sql.SQL("{}{}").format(sql.SQL(_text("books")), sql.SQL(_text(side)).format(**values))
+
+
+@cache
+def _text(name: str) -> str:
+    return resources.files(__package__).joinpath(f"{name}.sql").read_text(encoding="utf-8")
 
 
 def current_release(connection: Connection) -> str | None:
@@ -91,7 +115,10 @@ def forget(connection: Connection, side: Side) -> None:
     with connection.begin():
         if not connection.exec_driver_sql("SELECT to_regnamespace('federation') IS NOT NULL").scalar_one():
             return
-        for table in (VERSION_TABLE, "history"):
+        for table in (VERSION_TABLE, "history", "guard"):
             name = sql.Identifier(SCHEMA, table).as_string(None)
             connection.exec_driver_sql(f"DROP TABLE IF EXISTS {name}")
+        for function in ("guard_version", "settle"):
+            name = sql.Identifier(SCHEMA, function).as_string(None)
+            connection.exec_driver_sql(f"DROP FUNCTION IF EXISTS {name}()")
         connection.exec_driver_sql("DROP SCHEMA federation")

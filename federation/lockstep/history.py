@@ -14,16 +14,24 @@ from federation.errors import Side
 
 @dataclass(frozen=True)
 class Entry:
-    """One step that was committed: who took it, where it led, how long it took."""
+    """One step that was committed: who took it, from which machine, where it led, how long it took.
+
+    ``result`` is upgraded, downgraded, undone (after a failure), stamped, or by hand. ``override`` says why the guard
+    was told to let the step pass, ``refusal`` what it would have said.
+    """
 
     side: Side
     started_at: datetime
     seconds: float
     from_release: str
     to_release: str
+    result: str
     role: str
     client: str | None
+    host: str | None
     file_sha256: str | None
+    override: str | None
+    refusal: str | None
 
     def to_dict(self) -> dict[str, object]:
         """As JSON has it."""

@@ -1,4 +1,4 @@
-"""The runner: pairs of single transactions, and the half of a release undone when its other half fails.
+"""The runner: pairs of single transactions, and what was done of a release undone when the rest of it fails.
 
 The pair of version rows is the journal: each step commits together with its own, so that whatever stops a run, the
 databases are at one release or one step apart, and the next run reads from the rows what is left to do.
@@ -6,22 +6,26 @@ databases are at one release or one step apart, and the next run reads from the 
 
 from __future__ import annotations
 
+import random
+import signal
+import threading
 import time
-from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from itertools import groupby
+from typing import Any, Literal, TypeAlias
 
 from alembic import command
 from alembic.util import CommandError
 from sqlalchemy.engine import Connection
 
+from federation import guard
 from federation.config import Config
 from federation.databases import SIDES, connect, run_lock
 from federation.environments import alembic_config
-from federation.errors import FederationError, Interrupted, ReleasesDiffer, Side
-from federation.guard import current_release
-from federation.lockstep import preflight
+from federation.errors import FederationError, Interrupted, LockHeld, ReleasesDiffer, Side
+from federation.lockstep import preflight, verification
 from federation.lockstep.plan import Direction, Step, steps_down, steps_up
 from federation.lockstep.release import Releases
 
@@ -56,21 +60,32 @@ Progress: TypeAlias = Callable[[Step, float], None]
 
 
 def upgrade(
-    config: Config, target: str = "head", *, on_failure: OnFailure = "rollback", progress: Progress | None = None
+    config: Config,
+    target: str = "head",
+    *,
+    on_failure: OnFailure = "rollback",
+    wait: bool = False,
+    progress: Progress | None = None,
 ) -> Outcome:
     """Bring both databases up to release ``target``.
 
-    When the second half of a release fails, the first is undone if this run did it (``rollback``), or left for a later
-    run (``stop``). Raises the failure, or ReleasesDiffer chained to it when the databases end up apart.
+    When a release fails, what this run did of it is undone (``rollback``) or left for a later run (``stop``). Raises
+    the failure, or ReleasesDiffer chained to it when the databases end up apart; LockHeld while another run is under
+    way, unless it is to ``wait``.
     """
-    return _Run(config, on_failure, progress).go(target, Direction.UP)
+    return _Run(config, on_failure, progress).go(target, Direction.UP, wait=wait)
 
 
 def downgrade(
-    config: Config, target: str, *, on_failure: OnFailure = "rollback", progress: Progress | None = None
+    config: Config,
+    target: str,
+    *,
+    on_failure: OnFailure = "rollback",
+    wait: bool = False,
+    progress: Progress | None = None,
 ) -> Outcome:
     """Bring both databases down to release ``target`` (``base``, an id, or ``-n``: n releases below)."""
-    return _Run(config, on_failure, progress).go(target, Direction.DOWN)
+    return _Run(config, on_failure, progress).go(target, Direction.DOWN, wait=wait)
 
 
 def resolve(releases: Releases, target: str, local: int, cloud: int) -> int:
@@ -89,37 +104,47 @@ class _Run:
         self.stack = ExitStack()
         self.sessions: dict[Side, Connection] = {}
 
-    def go(self, target: str, direction: Direction) -> Outcome:
-        with self.stack:
+    def go(self, target: str, direction: Direction, *, wait: bool) -> Outcome:
+        with run_lock(self.config, wait=wait), self.stack:
             self.open()
-            with run_lock(self.config):
-                local, cloud = self.positions()
-                position = resolve(self.releases, target, local, cloud)
-                plan = steps_up if direction is Direction.UP else steps_down
-                steps = plan(self.releases, local, cloud, position)
-                preflight.check(self.config, self.releases, steps, self.sessions, at_base=local == 0)
-                return self.walk(steps, Outcome(self.releases.at(position)))
+            local, cloud = self.positions()
+            position = resolve(self.releases, target, local, cloud)
+            plan = steps_up if direction is Direction.UP else steps_down
+            steps = plan(self.releases, local, cloud, position)
+            preflight.check(self.config, self.releases, steps, self.sessions, at_base=local == 0)
+            outcome = Outcome(self.releases.at(position))
+            for _, halves in groupby(steps, key=lambda step: step.release):
+                self.walk(list(halves), outcome)
+            return outcome
 
     def open(self) -> None:
-        """A session on each side, new ones in place of any that a failure broke."""
+        """A session on each side, new ones in place of any that a failure broke; the mark set to what is true."""
         self.stack.close()
         for side in SIDES:
             self.sessions[side] = self.stack.enter_context(connect(self.config, side))
+        cloud = self.sessions["cloud"]
+        cloud.exec_driver_sql("SET federation.runner = 'on'")  # the mark is set from here, not over the link
+        cloud.commit()
+        guard.settle(self.sessions["local"], cloud)
 
     def positions(self) -> tuple[int, int]:
-        local, cloud = (self.releases.position(current_release(self.sessions[side]), side) for side in SIDES)
+        local, cloud = (self.releases.position(guard.current_release(self.sessions[side]), side) for side in SIDES)
         return local, cloud
 
-    def walk(self, steps: list[Step], outcome: Outcome) -> Outcome:
-        for n, step in enumerate(steps):
-            before = steps[n - 1] if n and steps[n - 1].release == step.release else None
-            try:
+    def walk(self, halves: list[Step], outcome: Outcome) -> None:
+        """Take a release's halves (one, where the other is done already) and verify it once it is whole."""
+        done: list[Step] = []
+        step = halves[0]
+        try:
+            for step in halves:
                 seconds = self.take(step)
-            except (Exception, KeyboardInterrupt) as error:
-                raise self.settle(step, before, _as_ours(error, step)) from error
-            outcome.steps.append((step, seconds))
-            self.tell(step, seconds)
-        return outcome
+                done.append(step)
+                outcome.steps.append((step, seconds))
+                self.tell(step, seconds)
+            verification.verify(self.config, self.sessions)
+        except (Exception, KeyboardInterrupt) as error:
+            with _undisturbed():
+                raise self.settle(step, done, _as_ours(error, step)) from error
 
     def tell(self, step: Step, seconds: float) -> None:
         """A line that cannot be printed must not stop a release half-way."""
@@ -127,29 +152,50 @@ class _Run:
             with suppress(Exception):
                 self.progress(step, seconds)
 
-    def take(self, step: Step) -> float:
-        """Run one half of a release in its own transaction; seconds it took."""
+    def take(self, step: Step, **attributes: Any) -> float:
+        """Run one half of a release in its own transaction; seconds it took.
+
+        A lock that is not had within ``lock_timeout`` lets go of those it had, so that the app does not queue behind
+        us, and is tried again a bounded number of times.
+        """
         started = time.perf_counter()
-        alembic = alembic_config(self.config, step.side, connection=self.sessions[step.side])
         run = command.upgrade if step.direction is Direction.UP else command.downgrade
-        run(alembic, step.to or "base")
+        attempts = self.config.database.lock_attempts
+        for attempt in range(1, attempts + 1):
+            alembic = alembic_config(self.config, step.side, connection=self.sessions[step.side], **attributes)
+            try:
+                run(alembic, step.to or "base")
+            except LockHeld:
+                if attempt == attempts:
+                    raise
+                time.sleep(random.uniform(0.1, 0.5) * attempt)  # noqa: S311  # jitter
+            else:
+                break
+        if step.side == "cloud":
+            guard.settle(self.sessions["local"], self.sessions["cloud"])
         return time.perf_counter() - started
 
-    def settle(self, step: Step, first_half: Step | None, failure: FederationError) -> FederationError:
-        """Undo the first half of the failed release, if this run did it; what to raise."""
+    def settle(self, step: Step, done: list[Step], failure: FederationError) -> FederationError:
+        """Undo what this run did of the failed release; what to raise."""
         try:
-            self.open()
-            if first_half is not None and self.on_failure == "rollback" and self.second_half_is_missing(step):
-                undo = _opposite(first_half, self.releases)
-                self.tell(undo, self.take(undo))
+            self.open()  # which waits until a COMMIT whose answer was lost has ended
+            if step not in done and guard.current_release(self.sessions[step.side]) == step.to:
+                done = [*done, step]
+            whole = self.positions()[0] == self.positions()[1]
+            if self.on_failure == "rollback" and done and not (whole and isinstance(failure, Interrupted)):
+                for half in reversed(done):
+                    undo = _opposite(half, self.releases)
+                    self.tell(undo, self.take(undo, federation_undoing=True))
             local, cloud = self.positions()
         except Exception as error:  # whatever it is, the first failure is the one to tell
             told = ReleasesDiffer(
-                f"{failure}; and undoing its first half failed ({error})", hint="run `federation status`"
+                f"{failure}; and what was done of {step.release} could not be undone ({error})",
+                hint="run `federation status`",
             )
             told.__cause__ = failure
             return told
         if local == cloud:
+            failure.message += f"; both databases are at {self.releases.at(local) or 'base'}"
             return failure
         at = {side: self.releases.at(n) or "base" for side, n in zip(SIDES, (local, cloud), strict=True)}
         close = f"federation {step.direction.value} {step.to or 'base'}"
@@ -160,9 +206,19 @@ class _Run:
             hint=f"when the cause is gone: {close}",
         )
 
-    def second_half_is_missing(self, step: Step) -> bool:
-        """Whether the failed step did not commit after all: its COMMIT's answer may have been lost."""
-        return current_release(self.sessions[step.side]) != step.to
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Ctrl-C and SIGTERM wait until the release is settled: a second one must not leave it half undone."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _opposite(step: Step, releases: Releases) -> Step:
@@ -173,6 +229,7 @@ def _opposite(step: Step, releases: Releases) -> Step:
 
 def _as_ours(error: BaseException, step: Step) -> FederationError:
     if isinstance(error, FederationError):
+        error.release = error.release or step.release
         return error
     if isinstance(error, KeyboardInterrupt):
         return Interrupted("interrupted", side=step.side, release=step.release)

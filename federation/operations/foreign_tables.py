@@ -305,6 +305,19 @@ END $federation$
 )
 
 
+# A link that has been re-pointed leads to somebody's tables all the same.
+_REQUIRE_HOSPITAL = sql.SQL(
+    """
+DO $federation$
+BEGIN
+    IF to_regprocedure('federation_private.require_hospital()') IS NOT NULL THEN
+        PERFORM federation_private.require_hospital();
+    END IF;
+END $federation$
+"""
+)
+
+
 def _import_options(options: Mapping[str, str]) -> sql.Composed:
     """What follows INTO; empty without options."""
     if not options:
@@ -329,6 +342,7 @@ END $federation$
 
 @Operations.implementation_for(ImportForeignSchemaOp)
 def _import(operations: Operations, op: ImportForeignSchemaOp) -> None:
+    execute(operations, _REQUIRE_HOSPITAL)
     execute(
         operations,
         sql.SQL("IMPORT FOREIGN SCHEMA {} LIMIT TO ({}) FROM SERVER {} INTO {}{}").format(
@@ -365,6 +379,7 @@ def _alter_table(operations: Operations, op: AlterForeignTableOp) -> None:
     if asked and op.ask:
         options = sql.Literal(_import_options(op.options).as_string(None))
         beside = _IMPORT_BESIDE.format(schema=sql.Literal(op.schema), table=sql.Literal(op.table), options=options)
+        execute(operations, _REQUIRE_HOSPITAL)
         execute(operations, beside)
         execute(operations, _expect(asked, op.table, "federation_import"))
         execute(operations, sql.SQL("DROP SCHEMA federation_import CASCADE"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from typing import TYPE_CHECKING
 
 import chains_of_three as three
@@ -148,8 +149,17 @@ def test_a_column_of_another_type_is_named(tiny: Deployment) -> None:
 
 def test_a_table_that_the_hospital_lacks_is_named(tiny: Deployment) -> None:
     result = tiny.alembic("cloud", "upgrade", "0001")
+    assert result.returncode == 8
+    assert "the link leads to a database that is no hospital of a federation" in result.stderr
+    assert tiny.alembic("local", "upgrade", "0001").returncode == 0
+    with tiny.owner("local") as owner:
+        owner.execute("ALTER TABLE note RENAME TO notes")
+    result = tiny.alembic("cloud", "upgrade", "0001")
     assert result.returncode == 7
     assert "the hospital has no table note" in result.stderr
+    with tiny.owner("local") as owner:
+        owner.execute("ALTER TABLE notes RENAME TO note")
+    assert tiny.alembic("local", "downgrade", "base").returncode == 0
     assert at(tiny) == (None, None)
 
 
@@ -177,8 +187,9 @@ def test_a_step_without_a_downgrade_is_refused_before_anything_is_undone(tiny: D
 
 def test_a_database_at_an_unknown_release_is_refused(tiny: Deployment) -> None:
     upgrade(tiny.config)
-    with tiny.owner("cloud") as owner:
-        owner.execute("UPDATE federation.alembic_version SET version_num = '9999'")
+    for side in ("local", "cloud"):
+        with tiny.owner(side) as owner:
+            owner.execute("UPDATE federation.alembic_version SET version_num = '9999'")
     with pytest.raises(Refused, match="9999, of which there is no file"):
         upgrade(tiny.config)
     assert read_status(tiny.config).state is State.UNKNOWN
@@ -226,13 +237,14 @@ def test_history_holds_every_step_of_both_sides(tiny: Deployment) -> None:
     upgrade(tiny.config, "0001")
     downgrade(tiny.config, "base")
     entries = json.loads(tiny.federation("history", "--json").stdout)["history"]
-    assert [(entry["side"], entry["from_release"], entry["to_release"]) for entry in entries] == [
-        ("local", "base", "0001"),
-        ("cloud", "base", "0001"),
-        ("cloud", "0001", "base"),
-        ("local", "0001", "base"),
+    assert [(entry["side"], entry["from_release"], entry["to_release"], entry["result"]) for entry in entries] == [
+        ("local", "base", "0001", "upgraded"),
+        ("cloud", "base", "0001", "upgraded"),
+        ("cloud", "0001", "base", "downgraded"),
+        ("local", "0001", "base", "downgraded"),
     ]
     assert all(len(entry["file_sha256"]) == 64 for entry in entries)
+    assert {entry["host"] for entry in entries} == {socket.gethostname()}
 
 
 def test_forget_is_refused_while_a_side_holds_a_release(tiny: Deployment) -> None:

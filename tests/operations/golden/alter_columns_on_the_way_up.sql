@@ -1,4 +1,11 @@
 DO $federation$
+BEGIN
+    IF to_regprocedure('federation_private.require_hospital()') IS NOT NULL THEN
+        PERFORM federation_private.require_hospital();
+    END IF;
+END $federation$;
+
+DO $federation$
 DECLARE
     origin record;
 BEGIN

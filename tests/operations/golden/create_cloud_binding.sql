@@ -17,6 +17,32 @@ ALTER FOREIGN TABLE federation_private.bind
     ALTER COLUMN sub SET STATISTICS 0, ALTER COLUMN taken SET STATISTICS 0;
 GRANT SELECT ON federation_private.bind TO "federation_sender";
 
+-- The guard's row at the hospital, for the owner alone: before anything is imported it says whether this is the one.
+CREATE FOREIGN TABLE federation_private.guard (side text, site uuid, local_release text, cloud_release text)
+    SERVER "hospital" OPTIONS (schema_name 'federation', table_name 'guard');
+ALTER FOREIGN TABLE federation_private.guard
+    ALTER COLUMN side SET STATISTICS 0, ALTER COLUMN site SET STATISTICS 0,
+    ALTER COLUMN local_release SET STATISTICS 0, ALTER COLUMN cloud_release SET STATISTICS 0;
+-- Whether the link leads to this site's hospital: asked here, and by every import before it begins.
+CREATE FUNCTION federation_private.require_hospital() RETURNS void
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    site CONSTANT uuid := (SELECT s.id FROM federation_private.site AS s);
+    found uuid;
+BEGIN
+    SELECT g.site INTO found FROM federation_private.guard AS g WHERE g.side = 'local';
+    IF found IS DISTINCT FROM site THEN
+        RAISE EXCEPTION 'the link leads to the hospital of site %, and this is the cloud of site %', found, site
+            USING ERRCODE = 'ZF008', HINT = 'check FEDERATION_LINK_HOST, _PORT, _DBNAME and FEDERATION_SITE_ID';
+    END IF;
+EXCEPTION WHEN undefined_table OR undefined_column OR insufficient_privilege THEN
+    RAISE EXCEPTION 'the link leads to a database that is no hospital of a federation (%)', SQLERRM
+        USING ERRCODE = 'ZF008', HINT = 'check FEDERATION_LINK_HOST, _PORT, _DBNAME, and that the local chain has run '
+            'there: federation upgrade, or alembic -n local upgrade';
+END $$;
+REVOKE ALL ON FUNCTION federation_private.require_hospital() FROM PUBLIC;
+SELECT federation_private.require_hospital();
+
 -- Says whether the effective role is judged by row-level security in the cloud.
 CREATE TABLE federation_private.probe ();
 ALTER TABLE federation_private.probe ENABLE ROW LEVEL SECURITY;

@@ -1,3 +1,10 @@
+DO $federation$
+BEGIN
+    IF to_regprocedure('federation_private.require_hospital()') IS NOT NULL THEN
+        PERFORM federation_private.require_hospital();
+    END IF;
+END $federation$;
+
 IMPORT FOREIGN SCHEMA "public" LIMIT TO ("we""ird Täble") FROM SERVER "hospital" INTO "federation_link" OPTIONS ("import_default" 'false');
 
 DO $federation$

@@ -1,0 +1,64 @@
+-- The guard at the hospital. One row says where both sides are; whoever moves writes it before reading the other's
+-- release from it, so of two moves that contradict each other the second waits for the first, and sees it or fails.
+
+CREATE TABLE IF NOT EXISTS federation.guard (
+    side text PRIMARY KEY DEFAULT 'local' CHECK (side = 'local'),
+    site uuid NOT NULL,
+    local_release text COLLATE "C" NOT NULL,
+    cloud_release text COLLATE "C" NOT NULL
+);
+COMMENT ON TABLE federation.guard IS
+    'This database''s release and the cloud''s (the mark), as each side''s steps keep them; empty is base.';
+COMMENT ON COLUMN federation.guard.cloud_release IS
+    'The mark: the cloud raises it before it needs more of this database, and lowers it when it needs less.';
+INSERT INTO federation.guard (site, local_release, cloud_release)
+    SELECT {site}, coalesce((SELECT v.version_num FROM federation.alembic_version AS v), ''), ''
+    ON CONFLICT (side) DO NOTHING;
+
+GRANT USAGE ON SCHEMA federation TO {service};
+GRANT SELECT, UPDATE (cloud_release) ON federation.guard TO {service};
+
+CREATE OR REPLACE FUNCTION federation.guard_version() RETURNS trigger
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    before CONSTANT text COLLATE "C" := coalesce(old.version_num, '');
+    after CONSTANT text COLLATE "C" := coalesce(new.version_num, '');
+    step federation.history;
+    by_hand boolean := false;
+    cloud text COLLATE "C";
+    refusal text;
+    remedy text;
+BEGIN
+    SELECT h.* INTO step FROM federation.history AS h
+    WHERE h.started_at = transaction_timestamp() AND h.from_release = coalesce(nullif(before, ''), 'base')
+        AND h.to_release = coalesce(nullif(after, ''), 'base')
+    ORDER BY h.id DESC LIMIT 1;
+    IF step.id IS NULL THEN  -- somebody's own UPDATE, which names no phase: it is judged as expand, and written down
+        by_hand := true;
+        INSERT INTO federation.history (from_release, to_release, result, started_at, finished_at, role, client, guarded)
+        VALUES (coalesce(nullif(before, ''), 'base'), coalesce(nullif(after, ''), 'base'), 'by hand',
+            transaction_timestamp(), clock_timestamp(), session_user, inet_client_addr()::text, NULL)
+        RETURNING * INTO step;
+    END IF;
+    UPDATE federation.guard AS g SET local_release = after RETURNING g.cloud_release INTO cloud;
+    IF after > before AND cloud < step.guarded THEN
+        refusal := format('release %s removes what the cloud, at %s, still needs',
+            step.guarded, coalesce(nullif(cloud, ''), 'base'));
+        remedy := format('bring the cloud to %s first: federation upgrade, or alembic -n cloud upgrade %1$s', step.guarded);
+    ELSIF after < before AND (cloud >= step.guarded OR by_hand AND cloud > after) THEN
+        refusal := format('the cloud is at %s and needs release %s here', cloud, coalesce(step.guarded, before));
+        remedy := format('bring the cloud below %s first: federation downgrade, or alembic -n cloud downgrade; '
+            'if it is there already, `federation status` says how to lower its mark', coalesce(step.guarded, before));
+    END IF;
+    IF refusal IS NOT NULL THEN
+        IF step.override IS NULL THEN
+            RAISE EXCEPTION '%', refusal USING ERRCODE = 'ZF008', HINT = remedy;
+        END IF;
+        RAISE WARNING 'the guard was overridden (%): %', step.override, refusal;
+        UPDATE federation.history AS h SET refusal = guard_version.refusal WHERE h.id = step.id;
+    END IF;
+    RETURN NULL;
+END $$;
+COMMENT ON FUNCTION federation.guard_version() IS
+    'Lets this database''s release change only where the cloud''s allows it.';
+REVOKE ALL ON FUNCTION federation.guard_version() FROM PUBLIC;

@@ -1,0 +1,99 @@
+"""Nothing is lost: undoing a half that this run has done stops where it would drop a value.
+
+The undoing is tried inside a savepoint, the catalog says which columns and tables went, the savepoint is rolled back,
+and those are locked and looked at before the undoing runs in earnest, all in the step's own transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import sqlalchemy as sa
+from alembic.runtime.migration import MigrationContext
+from psycopg import sql
+from sqlalchemy.engine import Connection
+
+from federation.databases import ddl
+from federation.errors import Refused
+
+# Tables and their columns; the row that stands for the table itself has no column.
+_COLUMNS = sa.text(
+    """
+    SELECT n.nspname, c.relname, a.attname
+    FROM pg_catalog.pg_class AS c
+    JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+    LEFT JOIN pg_catalog.pg_attribute AS a ON a.attrelid = c.oid AND a.attnum >= 0 AND NOT a.attisdropped
+    WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't'
+        AND n.nspname NOT IN ('federation', 'pg_catalog', 'information_schema')
+    """
+)
+
+
+def without_loss(migration: Callable[..., Any], context: MigrationContext) -> Callable[..., Any]:
+    """``migration`` as it is where it drops nothing that holds a value; Refused, with nothing done, where it would."""
+
+    def tried_first(**arguments: Any) -> None:
+        connection = context.connection
+        assert connection is not None  # noqa: S101  # undoing is the runner's, which is online
+        before = _columns(connection)
+        with connection.begin_nested() as trial, _no_leaving(context):
+            migration(**arguments)
+            gone = before - _columns(connection)
+            trial.rollback()
+        held = sorted(_holding(connection, gone))
+        if held:
+            raise Refused(
+                f"undoing it would drop {', '.join(held)}, which holds values",
+                hint="nothing of it was undone; finish the release, or drop them knowingly with `federation downgrade`",
+            )
+        migration(**arguments)
+
+    return tried_first
+
+
+Column = tuple[str, str, str | None]
+"""Schema, table, column; without a column the table itself."""
+
+
+def _columns(connection: Connection) -> set[Column]:
+    rows = {tuple(row) for row in connection.execute(_COLUMNS)}
+    return rows | {(schema, table, None) for schema, table, _ in rows}
+
+
+def _holding(connection: Connection, gone: set[Column]) -> Iterator[str]:
+    tables = {(schema, table) for schema, table, column in gone if column is None}
+    connection.exec_driver_sql("SET LOCAL row_security = off")  # a row that a policy hides is a row
+    for schema, table, column in sorted(gone, key=str):
+        if column is not None and (schema, table) in tables:
+            continue
+        name = sql.Identifier(schema, table)
+        connection.execute(ddl(sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(name)))
+        condition = sql.SQL("true") if column is None else sql.SQL("{} IS NOT NULL").format(sql.Identifier(column))
+        query = sql.SQL("SELECT EXISTS (SELECT FROM {} WHERE {})").format(name, condition)
+        if connection.execute(ddl(query)).scalar_one():
+            yield f"table {table}" if column is None else f"column {table}.{column}"
+
+
+@contextmanager
+def _no_leaving(context: MigrationContext) -> Iterator[None]:
+    """The savepoint would not survive ``autocommit_block()``: what leaves the transaction cannot be tried.
+
+    The operations on indexes, which lose no value, ask ``context.opts`` and do nothing in a trial.
+    """
+
+    def refuse() -> Any:
+        raise Refused(
+            "undoing it leaves the transaction (autocommit_block), so it cannot be told what it would drop",
+            hint="nothing of it was undone; use op.create_index_concurrently, or finish the release",
+        )
+
+    original = context.autocommit_block
+    context.autocommit_block = refuse  # type: ignore[method-assign]
+    context.opts["federation_trial"] = True
+    try:
+        yield
+    finally:
+        context.autocommit_block = original  # type: ignore[method-assign]
+        context.opts["federation_trial"] = False
