@@ -1,14 +1,22 @@
-"""Engines and sessions on the two databases: timeouts, no secrets in error texts, advisory locks."""
+"""Sessions on the two databases: timeouts, no secrets in error texts, advisory locks, no transaction pooler."""
 
 from __future__ import annotations
 
+import re
+import socket
+import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from functools import lru_cache
+from typing import Any
 
 import psycopg
 import sqlalchemy as sa
 from psycopg import sql
-from sqlalchemy.engine import Connection, Engine
+from psycopg.pq import TransactionStatus
+from psycopg.rows import TupleRow
+from sqlalchemy.engine import URL, Connection, Engine
+from sqlalchemy.engine.interfaces import ExecutionContext
 from sqlalchemy.pool import NullPool
 from sqlalchemy.schema import DDL
 
@@ -27,69 +35,236 @@ RUN_LOCK = 0x666564_6572617465
 """Key of the session advisory lock that a run holds on both databases (the bytes spell ``federate``)."""
 
 
-def engine(config: Config, side: Side, *, admin: bool = False) -> Engine:
-    """An engine for one side; nothing is pooled, since a command opens at most two sessions a side.
+CLIENT_CHECK = "10s"
+"""How often the cloud looks whether a client is still there whose statement waits for the hospital."""
 
-    Parameters never show in error texts (``hide_parameters``), and ``lock_timeout`` keeps DDL from queueing in
-    front of the app. Nothing is prepared, since a step's SQL may hold several statements.
+CLEANUP = 30.0
+"""Seconds that postgres_fdw gives a remote query to end once it is cancelled (its CONNECTION_CLEANUP_TIMEOUT)."""
+
+SLACK = 5.0
+"""Seconds more, until the client no longer waits for the cloud's server either."""
+
+ANALYZE_TIMEOUT = 3600.0
+"""Seconds that ANALYZE may take: 15 fetches every row of a foreign table."""
+
+_ASKS = re.compile(r"\bIMPORT\s+FOREIGN\s+SCHEMA\b|\brequire_hospital\b")
+"""The statements of a migration that ask the hospital, for its catalog; they are quick, or wait for it."""
+
+_ANALYZES = re.compile(r"\bANALYZE\b")
+
+
+class _Session(psycopg.Connection[TupleRow]):
+    """A connection whose COMMIT is bounded, too, once its transaction has ``asked`` the hospital.
+
+    Then the hospital's transaction commits as well, and ``statement_timeout`` does not count.
     """
-    limits = "" if admin else f"-c lock_timeout={config.database.lock_timeout} "
-    return sa.create_engine(
-        config.url(side, admin=admin),
+
+    asked: tuple[str, float] | None = None
+    """The foreign server, and the seconds that it has for an answer."""
+
+    def commit(self) -> None:
+        if self.asked is None:
+            return super().commit()
+        asked, self.asked = self.asked, None
+        with _patience(self, *asked):
+            return super().commit()
+
+
+@lru_cache(maxsize=8)
+def _engine(url: URL, connect_timeout: int, server: str, link_timeout: int) -> Engine:
+    """An engine for one database, made once: making one, and its first session, take longer than most commands' SQL.
+
+    Nothing is pooled, since a command opens at most two sessions a side. Parameters never show in error texts
+    (``hide_parameters``). Nothing is prepared, since a step's SQL may hold several statements. A network that
+    swallows packets is found by TCP, after 30 s.
+    """
+    made = sa.create_engine(
+        url,
         poolclass=NullPool,
         hide_parameters=True,
         use_native_hstore=False,
         connect_args={
-            "connect_timeout": config.database.connect_timeout,
+            "connect_timeout": connect_timeout,
             "application_name": "federation",
             "prepare_threshold": None,
-            "options": f"{limits}-c client_min_messages=warning",
+            "keepalives_idle": 15,
+            "keepalives_interval": 5,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 30_000,
         },
     )
+
+    def ask_in_time(cursor: psycopg.Cursor[Any], statement: str, parameters: Any, _context: ExecutionContext) -> bool:
+        """What asks the hospital, whoever sends it."""
+        seconds = link_timeout if _ASKS.search(statement) else ANALYZE_TIMEOUT if _ANALYZES.search(statement) else None
+        if seconds is None:
+            return False
+        with _answered(cursor.connection, server, seconds):  # type: ignore[arg-type]  # a _Session
+            cursor.execute(statement, parameters)
+        return True
+
+    def session(_dialect: object, _record: object, arguments: list[Any], parameters: dict[str, Any]) -> _Session:
+        return _Session.connect(*arguments, **parameters)
+
+    sa.event.listen(made, "do_connect", session)
+    sa.event.listen(made, "do_execute", ask_in_time)
+    return made
 
 
 @contextmanager
 def connect(config: Config, side: Side, *, admin: bool = False) -> Iterator[Connection]:
-    """A session on ``side``, not yet in a transaction, on a server that is new enough.
+    """A session on ``side``, not yet in a transaction, on a server that is new enough, and no other session's.
 
-    Raises Unreachable or PreconditionMissing; what the database raises inside the block becomes an error of ours.
+    Unless it is an administrator's, ``lock_timeout`` keeps its DDL from queueing in front of the app. Raises
+    Unreachable or PreconditionMissing; what the database raises inside the block becomes an error of ours.
     """
-    database = engine(config, side, admin=admin)
+    url = config.url(side, admin=admin)
+    database = _engine(url, config.database.connect_timeout, config.link.server, link_timeout(config))
+    settings = {"client_min_messages": "warning"}
+    if not admin:
+        settings["lock_timeout"] = config.database.lock_timeout
+    if side == "cloud":
+        # After kill -9 the session ends, and its locks, although it waits for the hospital.
+        settings["client_connection_check_interval"] = CLIENT_CHECK
     try:
         with database.connect() as connection:
-            _require_server_version(connection, side)
+            session = _session(connection)
+            session.autocommit = True
+            pid = _require_server_version(session, side)
+            if pid != session.info.backend_pid:
+                _refuse_transaction_pooler(session, database, pid, side, admin=admin)
+            # Not as startup options, which poolers refuse or forget.
+            for_all = sql.SQL(", ").join(
+                sql.SQL("set_config({}, {}, false)").format(name, value) for name, value in settings.items()
+            )
+            session.execute(sql.SQL("SELECT {}").format(for_all))
+            session.autocommit = False
             yield connection
     except DATABASE_ERRORS as error:
         raise from_database(error, side=side) from error
-    finally:
-        database.dispose()
+
+
+def link_timeout(config: Config) -> int:
+    """Seconds that the hospital has for its first answer to the cloud: to connect, and as long again."""
+    return 2 * config.link.connect_timeout
 
 
 @contextmanager
-def run_lock(config: Config) -> Iterator[None]:
+def over_the_link(connection: Connection, config: Config) -> Iterator[None]:
+    """What the block asks of the hospital, as the cloud's ``connection``, is answered in time or an error.
+
+    A statement has `link_timeout`; the block ends at most 35 s later, also where the cloud's
+    server waits on. Never for a whole migration, whose own work may take hours. Raises psycopg's ConnectionFailure,
+    which `connect` and Alembic's environment make Unreachable.
+    """
+    with _answered(_session(connection), config.link.server, link_timeout(config)):
+        yield
+
+
+@contextmanager
+def _answered(session: _Session, server: str, seconds: float) -> Iterator[None]:
+    """From 16 on ``statement_timeout`` is all that ends postgres_fdw's waiting for a connection; 15 has its own."""
+    limit = f"{round(seconds * 1000)}ms"
+    setting = "SELECT current_setting('statement_timeout'), set_config('statement_timeout', %s, false)"
+    before = session.execute(setting, [limit]).fetchone()
+    assert before is not None  # noqa: S101  # a SELECT without FROM has one row
+    session.asked = (server, min(seconds, session.asked[1] if session.asked else seconds))
+    try:
+        with _patience(session, server, seconds):
+            yield
+    finally:
+        # A transaction that failed has undone the setting, or will.
+        if session.info.transaction_status in {TransactionStatus.IDLE, TransactionStatus.INTRANS}:
+            session.execute(setting, [before[0]])
+
+
+@contextmanager
+def _patience(session: _Session, server: str, seconds: float) -> Iterator[None]:
+    """Up to 16 nothing ends a cancelled query's waiting for a frozen server, nor in COMMIT: the client goes without."""
+    hung_up = threading.Event()
+    timer = threading.Timer(seconds + CLEANUP + SLACK, _hang_up, [session, hung_up])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    except DATABASE_ERRORS as error:
+        original = error.orig if isinstance(error, sa.exc.DBAPIError) else error
+        if hung_up.is_set() or isinstance(original, psycopg.errors.QueryCanceled):
+            text = f"no answer from foreign server {server} within {seconds:g} s"
+            raise psycopg.errors.ConnectionFailure(text) from error
+        raise
+    finally:
+        timer.cancel()
+
+
+def _hang_up(session: _Session, hung_up: threading.Event) -> None:
+    """End the connection under a thread that waits for it, which has an error then."""
+    hung_up.set()
+    with suppress(OSError, psycopg.Error):  # it has ended by itself
+        connected = socket.socket(fileno=session.fileno())
+        try:
+            connected.shutdown(socket.SHUT_RDWR)
+        finally:
+            connected.detach()
+
+
+@contextmanager
+def run_lock(config: Config, *, wait: bool = False) -> Iterator[None]:
     """Hold the advisory lock of a run on both databases, on sessions of their own that stay idle.
 
     A lock of its own session does not end with a migration's transaction, and an idle session outside a transaction
-    does not keep CREATE INDEX CONCURRENTLY waiting. Raises LockHeld when another run has it.
+    does not keep CREATE INDEX CONCURRENTLY waiting. Raises LockHeld when another run has it, unless it is to ``wait``.
     """
     with ExitStack() as stack:
         for side in SIDES:
             connection = stack.enter_context(connect(config, side)).execution_options(isolation_level="AUTOCOMMIT")
-            if not connection.scalar(sa.select(sa.func.pg_try_advisory_lock(RUN_LOCK))):
+            if wait:
+                connection.exec_driver_sql("SET lock_timeout = 0")
+                connection.execute(sa.select(sa.func.pg_advisory_lock(RUN_LOCK)))
+            elif not connection.scalar(sa.select(sa.func.pg_try_advisory_lock(RUN_LOCK))):
                 raise LockHeld(
-                    "another federation run is under way", side=side, hint="wait until it ends, then try again"
+                    "another federation run is under way", side=side, hint="try again when it has ended, or say --wait"
                 )
         yield
 
 
-def _require_server_version(connection: Connection, side: Side) -> None:
-    number = int(connection.exec_driver_sql("SHOW server_version_num").scalar_one())
-    connection.rollback()
+def _session(connection: Connection) -> _Session:
+    session = connection.connection.driver_connection
+    assert isinstance(session, _Session)  # noqa: S101  # the engine makes no others
+    return session
+
+
+def _require_server_version(session: _Session, side: Side) -> int:
+    """The process id of the server's end. Raises PreconditionMissing for a server that is too old."""
+    row = session.execute("SELECT pg_backend_pid(), current_setting('server_version_num')::int").fetchone()
+    assert row is not None  # noqa: S101  # a SELECT without FROM has one row
+    pid, number = row
     if number < OLDEST_SERVER * 10000:
         raise PreconditionMissing(
             f"the server is PostgreSQL {number // 10000}",
             side=side,
             hint=f"PostgreSQL {OLDEST_SERVER} or later is needed",
+        )
+    return int(pid)
+
+
+def _refuse_transaction_pooler(session: _Session, database: Engine, pid: int, side: Side, *, admin: bool) -> None:
+    """Raise PreconditionMissing where each transaction may have another session of the server's.
+
+    Behind a pooler the process id that a client is told (BackendKeyData) is not the server's. A session pooler keeps
+    ``pid`` for this client alone; a transaction pooler gives it to the next transaction, or to this client another
+    one. An idle pool always shows that: the last one used comes first, or each in its turn.
+    """
+    for _ in range(3):  # in a busy one another client may have taken it meanwhile
+        with database.connect() as other:  # stays in its transaction
+            shared = other.exec_driver_sql("SELECT pg_backend_pid()").scalar_one() == pid
+            if not shared and _require_server_version(session, side) == pid:
+                continue
+        variable = f"FEDERATION_{side.upper()}_{'ADMIN_' if admin else ''}URL"
+        raise PreconditionMissing(
+            f"{variable} leads to a transaction pooler, which does not keep a session's locks and settings",
+            side=side,
+            hint=f"set {variable} to the direct connection or to the session pooler (Supabase: port 5432, not 6543)",
         )
 
 

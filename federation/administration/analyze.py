@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 from psycopg import sql
 
+from federation.administration.link import LOG_IN
 from federation.config import Config
-from federation.databases import connect, ddl
+from federation.databases import connect, ddl, over_the_link
 from federation.errors import PreconditionMissing, Refused
 
 
@@ -46,7 +47,8 @@ _ROWS = sa.text("SELECT reltuples::bigint FROM pg_catalog.pg_class WHERE oid = t
 def analyze(config: Config) -> list[Analyzed]:
     """ANALYZE every foreign table of the link's schema, as the cloud's owner.
 
-    Raises Refused, with nothing analyzed, when a column's statistics target is not 0: its values would come over.
+    Raises Refused, with nothing analyzed, when a column's statistics target is not 0: its values would come over;
+    Unreachable when the hospital does not answer.
     """
     with connect(config, "cloud") as connection:
         tables = connection.execute(_TABLES, {"schema": config.tables.link_schema}).all()
@@ -68,6 +70,8 @@ def analyze(config: Config) -> list[Analyzed]:
             started = time.perf_counter()
             name = sql.Identifier(schema, table)
             with connection.begin():
+                with over_the_link(connection, config):
+                    connection.execute(ddl(LOG_IN.format(name)))
                 connection.execute(ddl(sql.SQL("ANALYZE {}").format(name)))
                 rows = connection.scalar(_ROWS, {"table": name.as_string(None)})
             done.append(Analyzed(table, int(rows), time.perf_counter() - started))

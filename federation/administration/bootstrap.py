@@ -39,6 +39,10 @@ TEMP_FILE_LIMIT = "1GB"
 """How much disk one link session's sorts may take."""
 
 
+_POOLED = re.compile(r"\.[a-z0-9]{20}@|\.pooler\.supabase\.com$")
+"""Supabase's poolers are told the project in the login: https://supabase.com/docs/guides/database/connecting-to-postgres"""
+
+
 @dataclass(frozen=True)
 class Statement:
     """One command: ``why`` it is run, in which ``database``, and ``unless`` a SELECT finds that it is done already.
@@ -70,7 +74,10 @@ def statements(config: Config, side: Side) -> list[Statement]:
 
 
 def render(config: Config, side: Side) -> str:
-    """The statements as a script for psql, commented. Holds verifiers and no password. Raises as `statements` does."""
+    """The statements as a commented script for psql, without its last line break; raises as `statements` does.
+
+    It holds verifiers and no password.
+    """
     owner, database = _owner(config, side)
     admin = "a superuser" if side == "local" else "a superuser (on Supabase: postgres)"
     lines = [
@@ -87,7 +94,7 @@ def render(config: Config, side: Side) -> str:
             lines += ["", f"\\connect -reuse-previous=on {_conninfo(database)}"]
         block = [line for statement in group for line in ("", *_printed(statement))]
         lines += ["", "BEGIN;", *block, "", "COMMIT;"] if transactional else block
-    return "\n".join([*lines, "", *_notes(config, side)]).rstrip() + "\n"
+    return "\n".join([*lines, "", *_notes(config, side)]).rstrip()
 
 
 def apply(config: Config, side: Side) -> Outcome:
@@ -359,13 +366,20 @@ def _role_exists(name: str) -> sql.Composed:
 
 
 def _owner(config: Config, side: Side) -> tuple[str, str]:
-    """The role and the database of the owner's URL."""
+    """The role and the database of the owner's URL. Raises PreconditionMissing where it names none."""
     url = config.url(side)
     if not url.username or not url.database:
         raise PreconditionMissing(
             f"FEDERATION_{side.upper()}_URL names no role",
             side=side,
             hint="it reads postgresql://ROLE:PASSWORD@HOST:PORT/DATABASE",
+        )
+    if side == "cloud" and _POOLED.search(f"{url.username}@{url.host}"):
+        raise PreconditionMissing(
+            f"FEDERATION_CLOUD_URL is Supabase's pooler's, whose login {url.username} is no role",
+            side=side,
+            hint="set it to the direct connection's URL (postgresql://postgres:PASSWORD@db.PROJECT.supabase.co:5432/"
+            "postgres)",
         )
     return url.username, url.database
 

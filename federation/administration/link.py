@@ -15,14 +15,20 @@ from psycopg import sql
 from sqlalchemy.engine import Connection
 
 from federation.config import Config
-from federation.databases import connect, ddl
-from federation.errors import PreconditionMissing, Refused, Unreachable, from_database
+from federation.databases import DATABASE_ERRORS, connect, ddl, over_the_link
+from federation.errors import PreconditionMissing, Refused, Unreachable
 from federation.operations.user_mappings import send_mapping
 
 ADDRESS_OPTIONS = frozenset(
     {"host", "hostaddr", "port", "dbname", "sslmode", "channel_binding", "sslrootcert"},
 )
 """The server's options that say where the hospital is and how it proves itself; all others may be a migration's."""
+
+LOG_IN = sql.SQL("SELECT FROM {} WHERE (SELECT false)")
+"""Opens the connection to a foreign table and sends no query: the link role may have no privilege on it there.
+
+A LIMIT 0 is sent; a constant WHERE false opens nothing.
+"""
 
 
 def apply(config: Config) -> dict[str, object]:
@@ -35,14 +41,14 @@ def apply(config: Config) -> dict[str, object]:
     """
     options = config.server_options()
     link, service = config.link_login("link"), config.link_login("service")
-    with _cloud(config) as connection, connection.begin():
+    with connect(config, "cloud") as connection, connection.begin():
         _set_options(connection, config.link.server, options)
         mappings: dict[str, str] = {}
         for cloud_role, keyword in _mapped_roles(connection, config.link.server):
             user, password = link if cloud_role == "public" else service
             send_mapping(connection, "ALTER", keyword, config.link.server, user, password)
             mappings[cloud_role] = user
-        with _proving(config):
+        with _proving(config), over_the_link(connection, config):
             proved = list(_prove(connection, config))
     return {
         "server": config.link.server,
@@ -50,16 +56,6 @@ def apply(config: Config) -> dict[str, object]:
         "mappings": mappings,
         "proved": proved,
     }
-
-
-@contextmanager
-def _cloud(config: Config) -> Iterator[Connection]:
-    """A session of the owner; `send_mapping` talks to the driver, whose errors SQLAlchemy does not see."""
-    try:
-        with connect(config, "cloud") as connection:
-            yield connection
-    except psycopg.Error as error:
-        raise from_database(error, side="cloud") from error
 
 
 def _set_options(connection: Connection, server: str, wanted: Mapping[str, str]) -> None:
@@ -92,16 +88,13 @@ def _mapped_roles(connection: Connection, server: str) -> list[tuple[str, sql.Co
 def _prove(connection: Connection, config: Config) -> Iterator[str]:
     """Log in at the hospital as each link role; yields those that could be asked.
 
-    LIMIT 0 still opens the connection, and needs no privilege at the hospital. The binding's own table is read by
-    the sender, who has no mapping and uses everyone's; the site's account, which every binding lists, tells
-    whether this is our hospital.
+    The binding's own table is read by the sender, who has no mapping and uses everyone's; the site's account, which
+    every binding lists, tells whether this is our hospital.
     """
-    # Since PostgreSQL 16 postgres_fdw waits for an address that does not answer longer than connect_timeout.
-    connection.execute(_TIMEOUT, {"limit": f"{2 * config.link.connect_timeout}s"})
     server, sender = {"server": config.link.server}, sql.Identifier(config.roles.sender)
     table = connection.execute(_FOREIGN_TABLE, server).first()
     if table is not None:
-        connection.execute(ddl(sql.SQL("SELECT 1 FROM {} LIMIT 0").format(sql.Identifier(*table))))
+        connection.execute(ddl(LOG_IN.format(sql.Identifier(*table))))
         yield config.link.service_user
     if connection.scalar(_BINDING, server):
         connection.execute(ddl(sql.SQL("SET LOCAL ROLE {}").format(sender)))
@@ -122,18 +115,16 @@ def _proving(config: Config) -> Iterator[None]:
     """What goes wrong here is the link's fault and not the cloud database's."""
     try:
         yield
-    except sa.exc.DBAPIError as error:
-        original = error.orig
+    except DATABASE_ERRORS as error:
+        original = error.orig if isinstance(error, sa.exc.DBAPIError) else error
         state = getattr(original, "sqlstate", None) or ""
-        # 2F003: the hospital let the link role in without asking for a password. 57014: it did not answer in time.
-        if not (state.startswith(("08", "HV")) or state in {"2F003", "57014"}) or not isinstance(
-            original, psycopg.Error
-        ):
+        # 2F003: the hospital let the link role in without asking for a password.
+        if not (state.startswith(("08", "HV")) or state == "2F003") or not isinstance(original, psycopg.Error):
             raise
         address = config.link_address()
         # The detail of 08001 is libpq's own reason, and the only part that tells a wrong port from a wrong password.
         detail = original.diag.message_detail if state == "08001" else None
-        reason = (detail or original.diag.message_primary or "").split("\n", 1)[0]
+        reason = (detail or original.diag.message_primary or str(original)).split("\n", 1)[0]
         raise Unreachable(
             f"the cloud does not reach the hospital at {address.host}:{address.port}/{address.dbname} ({reason})",
             side="cloud",
@@ -145,7 +136,6 @@ def _proving(config: Config) -> Iterator[None]:
 _SERVER = sa.text("SELECT EXISTS (SELECT 1 FROM pg_foreign_server WHERE srvname = :server)")
 _OPTIONS = sa.text("SELECT option_name FROM pg_foreign_server, pg_options_to_table(srvoptions) WHERE srvname = :server")
 _MAPPINGS = sa.text("SELECT usename, umuser = 0 FROM pg_user_mappings WHERE srvname = :server ORDER BY umuser")
-_TIMEOUT = sa.text("SELECT set_config('statement_timeout', :limit, true)")
 _FOREIGN_TABLE = sa.text(
     """
 SELECT n.nspname, c.relname

@@ -308,3 +308,25 @@ def test_a_wrong_administrators_password_names_the_administrators_url(pair: Pair
     with pytest.raises(Unreachable) as caught:
         bootstrap.apply(config, "local")
     assert "FEDERATION_LOCAL_ADMIN_URL" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://postgres.abcdefghijklmnopqrst:p@aws-0-eu-central-1.pooler.supabase.com:6543/postgres",
+        "postgresql://postgres.abcdefghijklmnopqrst:p@aws-0-eu-central-1.pooler.supabase.com:5432/postgres",
+        "postgresql://postgres.abcdefghijklmnopqrst:p@pooler.example:5432/postgres",
+    ],
+)
+def test_the_login_of_supabases_pooler_is_no_role(url: str) -> None:
+    with pytest.raises(PreconditionMissing, match="no role") as caught:
+        bootstrap.render(Config.load(None, {"FEDERATION_CLOUD_URL": url}), "cloud")
+    assert (caught.value.exit_code, caught.value.side) == (9, "cloud")
+    assert "FEDERATION_CLOUD_URL" in str(caught.value)
+    assert "the direct connection's URL" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize("login", ["postgres", "app.owner", '"a.b"'])
+def test_other_logins_are_roles(login: str) -> None:
+    url = f"postgresql://{quote(login)}:p@db.abcdefghijklmnopqrst.supabase.co/postgres"
+    assert bootstrap.render(Config.load(None, {"FEDERATION_CLOUD_URL": url}), "cloud")

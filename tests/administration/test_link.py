@@ -14,6 +14,8 @@ from federation.config import Config
 from federation.errors import PreconditionMissing, Refused, Unreachable
 
 if TYPE_CHECKING:
+    from deployments import Deployments
+
     from federation.servers import Pair
 
 
@@ -140,3 +142,19 @@ def test_before_the_first_release_there_is_no_server(pair: Pair, federated: Conf
     with pytest.raises(PreconditionMissing, match="no foreign server elsewhere") as caught:
         link.apply(changed(federated, server="elsewhere"))
     assert "federation upgrade" in str(caught.value.hint)
+
+
+def test_without_an_exported_table_it_proves_both_link_roles_all_the_same(deployments: Deployments) -> None:
+    """What is left are the toolkit's own foreign tables, on which the service role has no privilege at the hospital."""
+    with deployments.at_head() as deployment:
+        with deployment.owner("cloud") as owner:
+            owner.execute("DROP SCHEMA federation_link CASCADE")
+            table = owner.execute(
+                "SELECT ftrelid::regclass::text FROM pg_foreign_table WHERE has_table_privilege(ftrelid, 'SELECT')"
+            ).fetchone()
+            assert table is not None, "nothing is left to ask"
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                owner.execute(f"SELECT FROM {table[0]} LIMIT 0")  # type: ignore[arg-type]
+        assert link.apply(deployment.config)["proved"] == ["federation_service", "federation_link"]
+        with pytest.raises(Unreachable, match="password authentication failed"):
+            link.apply(changed(deployment.config, service_password="wrong"))

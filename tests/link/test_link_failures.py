@@ -7,22 +7,20 @@ this module's own, since they are killed and frozen.
 from __future__ import annotations
 
 import json
-import os
-import signal
 import socket
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 from deployments import Deployment, Deployments
+from frozen import frozen
 from silent_proxy import SilentProxy
 
 from federation.administration import link
@@ -162,28 +160,9 @@ class Hospital:
     def start(self) -> None:
         self.deployment.pair.local.start()
 
-    @contextmanager
-    def frozen(self) -> Iterator[Callable[[], None]]:
+    def frozen(self) -> AbstractContextManager[Callable[[], None]]:
         """What freezes the hospital's processes, which are thawed at the end."""
-        stopped: list[int] = []
-
-        def freeze() -> None:
-            postmaster = self.postmaster()
-            os.kill(postmaster, signal.SIGSTOP)  # first, so that it has no more children then
-            stopped.append(postmaster)
-            for child in children(postmaster):
-                os.kill(child, signal.SIGSTOP)
-                stopped.append(child)
-
-        try:
-            yield freeze
-        finally:
-            for process in reversed(stopped):  # the postmaster last, so that it has reaped none of them
-                os.kill(process, signal.SIGCONT)
-
-    def postmaster(self) -> int:
-        data = self.deployment.pair.local.folder / "data"
-        return int((data / "postmaster.pid").read_text().split("\n", 1)[0])
+        return frozen(self.deployment.pair.local)
 
     def waits(self, caller: Caller, seconds: float = 0, query: str = "%") -> bool:
         """Whether the cloud still works on such a query of the caller's, and has for so long."""
@@ -203,11 +182,6 @@ class Hospital:
     def _local(self, query: str) -> list[Any]:
         with self.deployment.superuser("local") as superuser:
             return superuser.execute(query, [self.deployment.local_dbname]).fetchall()  # type: ignore[arg-type]
-
-
-def children(pid: int) -> list[int]:
-    """A process's children; the hospital's backends are the postmaster's."""
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 needs_proc = pytest.mark.skipif(sys.platform != "linux", reason="finds the backends in /proc")

@@ -1,0 +1,197 @@
+"""upgrade, check and analyze end in time when the hospital is frozen or silent, and work again when it is not.
+
+Where the cloud's server waits for the hospital: our own session at the hospital has libpq's connect_timeout.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import sqlalchemy as sa
+from frozen import frozen
+from silent_proxy import SilentProxy
+
+from federation import databases
+from federation.administration import link
+from federation.administration.analyze import analyze
+from federation.config import Config
+from federation.drift.check import check
+from federation.errors import ReleasesDiffer, Unreachable
+from federation.lockstep import read_status, upgrade
+
+if TYPE_CHECKING:
+    from deployments import Deployment, Deployments
+
+CONNECT = 2
+"""Seconds."""
+TIMEOUT = 2 * CONNECT
+SLACK = 5
+"""Seconds, for a machine that is busy."""
+
+COMMANDS: dict[str, Callable[[Config], Any]] = {"check": check, "analyze": analyze}
+
+WAITS = (
+    "SELECT FROM pg_stat_activity WHERE datname = current_database() AND state = 'active' "
+    "AND (query LIKE '%%IMPORT FOREIGN SCHEMA%%' OR query = 'COMMIT') AND pid <> pg_backend_pid() "
+    "AND clock_timestamp() - query_start > make_interval(secs => %s)"
+)
+"""The cloud's sessions that wait for the hospital so many seconds."""
+
+needs_proc = pytest.mark.skipif(sys.platform != "linux", reason="finds the backends in /proc")
+
+
+@pytest.fixture
+def proxy(deployments: Deployments) -> Iterator[SilentProxy]:
+    with SilentProxy(deployments.pair.local.port) as proxy:
+        yield proxy
+
+
+def over(proxy: SilentProxy | None, deployment: Deployment) -> Config:
+    """The configuration with short limits, and the link by way of the proxy."""
+    config = deployment.config
+    limits: dict[str, object] = {"connect_timeout": CONNECT} | ({"port": proxy.port} if proxy else {})
+    return Config.model_validate(
+        {
+            **config.model_dump(by_alias=True),
+            "link": {**config.link.model_dump(), **limits},
+            "database": {**config.database.model_dump(), "connect_timeout": CONNECT, "lock_timeout": "500ms"},
+        }
+    )
+
+
+def until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def refused_in(seconds: float, command: Callable[[], object]) -> Unreachable:
+    began = time.monotonic()
+    with pytest.raises(Unreachable) as caught:
+        command()
+    assert time.monotonic() - began < seconds + SLACK
+    assert caught.value.exit_code == 6
+    return caught.value
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_silent_hospital_ends_the_command_in_time(federated: Deployment, proxy: SilentProxy, name: str) -> None:
+    config = over(proxy, federated)
+    link.apply(config)
+    proxy.silence()
+    error = refused_in(TIMEOUT, lambda: COMMANDS[name](config))
+    assert error.side == "cloud"
+    assert "does not reach the hospital" in str(error)
+    proxy.speak()
+    COMMANDS[name](config)
+
+
+def test_a_silent_hospital_ends_an_upgrade_in_time_and_its_first_half_is_undone(
+    deployment: Deployment, proxy: SilentProxy
+) -> None:
+    config = over(proxy, deployment)
+    proxy.silence()
+    error = refused_in(TIMEOUT, lambda: upgrade(config))
+    assert (error.side, error.release) == ("cloud", "0001")
+    assert "does not reach the hospital" in str(error)
+    status = read_status(config)
+    assert (status.local, status.cloud) == (None, None)
+    proxy.speak()
+    assert upgrade(config).release == status.head
+
+
+@needs_proc
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_frozen_hospital_ends_the_command_in_time(federated: Deployment, name: str) -> None:
+    config = over(None, federated)
+    with frozen(federated.pair.local) as freeze:
+        freeze()
+        error = refused_in(TIMEOUT, lambda: COMMANDS[name](config))
+    assert error.side == ("local" if name == "check" else "cloud")
+    COMMANDS[name](config)
+
+
+@needs_proc
+def test_a_frozen_hospital_ends_an_upgrade_before_its_first_step(deployment: Deployment) -> None:
+    config = over(None, deployment)
+    with frozen(deployment.pair.local) as freeze:
+        freeze()
+        assert refused_in(TIMEOUT, lambda: upgrade(config)).side == "local"
+    assert upgrade(config).steps
+
+
+@contextmanager
+def silent_in_the_middle(proxy: SilentProxy, moment: str = "statement") -> Iterator[None]:
+    """The link falls silent in release 0002, which imports twice; between two releases it would be connected anew."""
+    imports = itertools.count(1)
+
+    def second(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        if "IMPORT FOREIGN SCHEMA" in statement and next(imports) == 3:
+            if moment == "statement":
+                proxy.silence()
+            else:
+                sa.event.listen(sa.Engine, "commit", lambda _connection: proxy.silence(), once=True)
+
+    sa.event.listen(sa.Engine, "before_cursor_execute", second)
+    try:
+        yield
+    finally:
+        sa.event.remove(sa.Engine, "before_cursor_execute", second)
+
+
+def test_a_hospital_that_falls_silent_in_the_middle_of_a_step_ends_the_upgrade_too(
+    deployment: Deployment, proxy: SilentProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cloud's server waits half a minute more, before 17 without end; the command does not."""
+    monkeypatch.setattr(databases, "CLEANUP", 1.0)
+    config = over(proxy, deployment)
+    with silent_in_the_middle(proxy):
+        error = refused_in(TIMEOUT + databases.CLEANUP + databases.SLACK, lambda: upgrade(config))
+    assert (error.side, error.release) == ("cloud", "0002")
+    assert "no answer from foreign server hospital" in str(error)
+    with deployment.superuser("cloud") as superuser:
+        assert superuser.execute(WAITS, [0]).fetchall(), "the cloud's server has not waited: nothing is tested"
+        status = read_status(config)
+        assert (status.local, status.cloud) == ("0001", "0001")
+        proxy.speak()
+        until(lambda: not superuser.execute(WAITS, [0]).fetchall())
+    assert upgrade(config).release == status.head
+
+
+def test_a_hospital_that_falls_silent_at_commit_ends_the_upgrade_too(
+    deployment: Deployment, proxy: SilentProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The half that is done cannot be undone meanwhile: the link's session at the hospital still has its locks."""
+    monkeypatch.setattr(databases, "CLEANUP", 1.0)
+    config, began = over(proxy, deployment), time.monotonic()
+    with silent_in_the_middle(proxy, "COMMIT"), pytest.raises((Unreachable, ReleasesDiffer)) as caught:
+        upgrade(config)
+    assert time.monotonic() - began < TIMEOUT + databases.CLEANUP + databases.SLACK + 2 * SLACK
+    assert "no answer from foreign server hospital" in str(caught.value)
+    with deployment.superuser("cloud") as superuser:
+        assert superuser.execute(WAITS, [0]).fetchall(), "the cloud's server has not waited: nothing is tested"
+        proxy.speak()
+        until(lambda: not superuser.execute(WAITS, [0]).fetchall())
+    assert upgrade(config).release == read_status(config).head
+
+
+def test_without_that_the_upgrade_waits_as_long_as_the_hospital_is_silent(
+    deployment: Deployment, proxy: SilentProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The negative control, which ends well when the silence does."""
+    monkeypatch.setattr(databases, "_answered", lambda *_: nullcontext())
+    config = over(proxy, deployment)
+    with ThreadPoolExecutor(1) as pool, deployment.superuser("cloud") as superuser, silent_in_the_middle(proxy):
+        running = pool.submit(upgrade, config)
+        until(lambda: running.done() or superuser.execute(WAITS, [TIMEOUT + SLACK]).fetchall())
+        assert not running.done()
+        proxy.speak()
+        assert running.result().release == read_status(config).head
