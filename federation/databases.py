@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import socket
 import threading
@@ -47,10 +48,13 @@ SLACK = 5.0
 ANALYZE_TIMEOUT = 3600.0
 """Seconds that ANALYZE may take: 15 fetches every row of a foreign table."""
 
-_ASKS = re.compile(r"\bIMPORT\s+FOREIGN\s+SCHEMA\b|\brequire_hospital\b")
-"""The statements of a migration that ask the hospital, for its catalog; they are quick, or wait for it."""
+_ASKS = re.compile(r"\bIMPORT\s+FOREIGN\s+SCHEMA\b|\brequire_hospital\b|\bguard_version\s+IMMEDIATE\b")
+"""The statements of a step that ask the hospital, for its catalog and its guard; they are quick, or wait for it."""
 
 _ANALYZES = re.compile(r"\bANALYZE\b")
+
+_ASKS_AT_COMMIT = re.compile(r"\A\s*(INSERT INTO|UPDATE|DELETE FROM) federation\.alembic_version\b")
+"""The guard's trigger is deferred."""
 
 
 class _Session(psycopg.Connection[TupleRow]):
@@ -71,12 +75,13 @@ class _Session(psycopg.Connection[TupleRow]):
 
 
 @lru_cache(maxsize=8)
-def _engine(url: URL, connect_timeout: int, server: str, link_timeout: int) -> Engine:
+def _engine(url: URL, connect_timeout: int, server: str, link_timeout: float) -> Engine:
     """An engine for one database, made once: making one, and its first session, take longer than most commands' SQL.
 
     Nothing is pooled, since a command opens at most two sessions a side. Parameters never show in error texts
     (``hide_parameters``). Nothing is prepared, since a step's SQL may hold several statements. A network that
-    swallows packets is found by TCP, after 30 s.
+    swallows packets is found by TCP, after 30 s. ``link_timeout``: seconds that foreign server ``server`` has for an
+    answer; 0 in a database that has none.
     """
     made = sa.create_engine(
         url,
@@ -96,6 +101,8 @@ def _engine(url: URL, connect_timeout: int, server: str, link_timeout: int) -> E
 
     def ask_in_time(cursor: psycopg.Cursor[Any], statement: str, parameters: Any, _context: ExecutionContext) -> bool:
         """What asks the hospital, whoever sends it."""
+        if _ASKS_AT_COMMIT.search(statement):
+            cursor.connection.asked = server, link_timeout  # type: ignore[attr-defined]  # a _Session
         seconds = link_timeout if _ASKS.search(statement) else ANALYZE_TIMEOUT if _ANALYZES.search(statement) else None
         if seconds is None:
             return False
@@ -107,7 +114,8 @@ def _engine(url: URL, connect_timeout: int, server: str, link_timeout: int) -> E
         return _Session.connect(*arguments, **parameters)
 
     sa.event.listen(made, "do_connect", session)
-    sa.event.listen(made, "do_execute", ask_in_time)
+    if link_timeout:
+        sa.event.listen(made, "do_execute", ask_in_time)
     return made
 
 
@@ -119,7 +127,8 @@ def connect(config: Config, side: Side, *, admin: bool = False) -> Iterator[Conn
     Unreachable or PreconditionMissing; what the database raises inside the block becomes an error of ours.
     """
     url = config.url(side, admin=admin)
-    database = _engine(url, config.database.connect_timeout, config.link.server, link_timeout(config))
+    patience = link_timeout(config) if side == "cloud" else 0
+    database = _engine(url, config.database.connect_timeout, config.link.server, patience)
     settings = {"client_min_messages": "warning"}
     if not admin:
         settings["lock_timeout"] = config.database.lock_timeout
@@ -139,9 +148,16 @@ def connect(config: Config, side: Side, *, admin: bool = False) -> Iterator[Conn
             )
             session.execute(sql.SQL("SELECT {}").format(for_all))
             session.autocommit = False
+            session.add_notice_handler(_say)
             yield connection
     except DATABASE_ERRORS as error:
         raise from_database(error, side=side) from error
+
+
+def _say(notice: psycopg.errors.Diagnostic) -> None:
+    """A server's warning, the guard's for one: on standard error, unless somebody has set up logging."""
+    hint = f" — {notice.message_hint}" if notice.message_hint else ""
+    logging.getLogger("federation").warning("federation: %s%s", notice.message_primary, hint)
 
 
 def link_timeout(config: Config) -> int:

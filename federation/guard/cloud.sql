@@ -8,7 +8,7 @@ DECLARE
     after CONSTANT text COLLATE "C" := coalesce(new.version_num, '');
     step federation.history;
     hospital text COLLATE "C";
-    refusal text;
+    refused text;
     remedy text;
 BEGIN
     SELECT h.* INTO step FROM federation.history AS h
@@ -29,34 +29,34 @@ BEGIN
         WHERE g.side = 'local' AND g.site = (SELECT s.id FROM federation_private.site AS s)
         RETURNING g.local_release INTO hospital;
         IF hospital IS NULL THEN
-            refusal := 'the link leads to another database than this site''s hospital';
+            refused := 'the link leads to another database than this site''s hospital';
             remedy := 'check FEDERATION_LINK_HOST, _PORT, _DBNAME and FEDERATION_SITE_ID, then run `federation link apply`';
         ELSIF after > before AND hospital < step.guarded THEN
-            refusal := format('release %s needs the hospital at %1$s, which is at %s',
+            refused := format('release %s needs the hospital at %1$s, which is at %s',
                 step.guarded, coalesce(nullif(hospital, ''), 'base'));
             remedy := format('bring it there first: federation upgrade, or alembic -n local upgrade %s', step.guarded);
         ELSIF after < before AND hospital >= step.guarded THEN
-            refusal := format('below release %s the cloud needs what the hospital, at %s, has removed',
+            refused := format('below release %s the cloud needs what the hospital, at %s, has removed',
                 step.guarded, hospital);
             remedy := format('bring the hospital below %s first: federation downgrade, or alembic -n local downgrade',
                 step.guarded);
         END IF;
     EXCEPTION
         WHEN undefined_table OR undefined_column OR insufficient_privilege THEN
-            refusal := format('the link leads to a database that is no hospital of a federation (%s)', SQLERRM);
+            refused := format('the link leads to a database that is no hospital of a federation (%s)', SQLERRM);
             remedy := 'check FEDERATION_LINK_HOST, _PORT, _DBNAME, then run `federation link apply`';
         WHEN OTHERS THEN
             IF step.override IS NULL THEN
                 RAISE;
             END IF;
-            refusal := format('the hospital could not be asked (%s)', SQLERRM);
+            refused := format('the hospital could not be asked (%s)', SQLERRM);
     END;
-    IF refusal IS NOT NULL THEN
+    IF refused IS NOT NULL THEN
         IF step.override IS NULL THEN
-            RAISE EXCEPTION '%', refusal USING ERRCODE = 'ZF008', HINT = remedy;
+            RAISE EXCEPTION '%', refused USING ERRCODE = 'ZF008', HINT = remedy;
         END IF;
-        RAISE WARNING 'the guard was overridden (%): %', step.override, refusal;
-        UPDATE federation.history AS h SET refusal = guard_version.refusal WHERE h.id = step.id;
+        RAISE WARNING 'the guard was overridden (%): %', step.override, refused;
+        UPDATE federation.history AS h SET refusal = refused WHERE h.id = step.id;
     END IF;
     RETURN NULL;
 END $$;

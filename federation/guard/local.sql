@@ -26,7 +26,7 @@ DECLARE
     step federation.history;
     by_hand boolean := false;
     cloud text COLLATE "C";
-    refusal text;
+    refused text;
     remedy text;
 BEGIN
     SELECT h.* INTO step FROM federation.history AS h
@@ -42,20 +42,20 @@ BEGIN
     END IF;
     UPDATE federation.guard AS g SET local_release = after RETURNING g.cloud_release INTO cloud;
     IF after > before AND cloud < step.guarded THEN
-        refusal := format('release %s removes what the cloud, at %s, still needs',
+        refused := format('release %s removes what the cloud, at %s, still needs',
             step.guarded, coalesce(nullif(cloud, ''), 'base'));
         remedy := format('bring the cloud to %s first: federation upgrade, or alembic -n cloud upgrade %1$s', step.guarded);
     ELSIF after < before AND (cloud >= step.guarded OR by_hand AND cloud > after) THEN
-        refusal := format('the cloud is at %s and needs release %s here', cloud, coalesce(step.guarded, before));
+        refused := format('the cloud is at %s and needs release %s here', cloud, coalesce(step.guarded, before));
         remedy := format('bring the cloud below %s first: federation downgrade, or alembic -n cloud downgrade; '
             'if it is there already, `federation status` says how to lower its mark', coalesce(step.guarded, before));
     END IF;
-    IF refusal IS NOT NULL THEN
+    IF refused IS NOT NULL THEN
         IF step.override IS NULL THEN
-            RAISE EXCEPTION '%', refusal USING ERRCODE = 'ZF008', HINT = remedy;
+            RAISE EXCEPTION '%', refused USING ERRCODE = 'ZF008', HINT = remedy;
         END IF;
-        RAISE WARNING 'the guard was overridden (%): %', step.override, refusal;
-        UPDATE federation.history AS h SET refusal = guard_version.refusal WHERE h.id = step.id;
+        RAISE WARNING 'the guard was overridden (%): %', step.override, refused;
+        UPDATE federation.history AS h SET refusal = refused WHERE h.id = step.id;
     END IF;
     RETURN NULL;
 END $$;

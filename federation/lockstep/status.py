@@ -8,7 +8,7 @@ from enum import Enum
 from federation.config import Config
 from federation.databases import connect
 from federation.errors import FederationError, Side
-from federation.guard import current_release
+from federation.guard import current_release, mark
 from federation.lockstep.release import Releases
 
 
@@ -26,11 +26,16 @@ class State(Enum):
 
 @dataclass(frozen=True)
 class Status:
-    """Both releases (None is base), the newest there is, and what is wrong on a side that did not answer."""
+    """Both releases (None is base), the newest there is, and what is wrong on a side that did not answer.
+
+    ``mark`` is the cloud's release as the guard at the hospital has it: it may be above it after a failure, and then
+    keeps the hospital from undoing what the cloud no longer needs.
+    """
 
     releases: Releases
     local: str | None
     cloud: str | None
+    mark: str | None
     errors: tuple[FederationError, ...] = ()
 
     @property
@@ -47,6 +52,11 @@ class Status:
         return State.WHOLE if local == cloud else State.LOCAL_AHEAD if local > cloud else State.CLOUD_AHEAD
 
     @property
+    def mark_is_off(self) -> bool:
+        """Whether the hospital takes the cloud to be at another release than it is."""
+        return self.state is not State.UNKNOWN and self.mark != self.cloud
+
+    @property
     def next_command(self) -> str | None:
         """What to type next; None when there is nothing to do."""
         match self.state:
@@ -56,6 +66,10 @@ class Status:
                 return f"federation upgrade {self.local}"
             case State.CLOUD_AHEAD:
                 return f"federation upgrade {self.cloud}"
+            case State.WHOLE if self.mark_is_off and self.local is None:
+                return "federation downgrade base"
+            case State.WHOLE if self.mark_is_off:
+                return f"federation upgrade {self.local}"
             case State.WHOLE:
                 return None if self.local == self.head else "federation upgrade"
 
@@ -66,6 +80,7 @@ class Status:
             "cloud": self.cloud or "base",
             "head": self.head or "base",
             "state": self.state.name.lower(),
+            "mark": self.mark or "base",
             "next": self.next_command,
             "errors": [error.to_dict() for error in self.errors],
         }
@@ -75,12 +90,15 @@ def read_status(config: Config) -> Status:
     """Ask both databases. One that does not answer is an entry in ``errors``, so that the other is still seen."""
     found: dict[Side, str | None] = {"local": None, "cloud": None}
     errors = []
+    marked = None
     releases = Releases.load(config)
     for side in found:
         try:
             with connect(config, side) as connection:
                 found[side] = current_release(connection)
+                if side == "local":
+                    marked = mark(connection) or None
                 releases.position(found[side], side)
         except FederationError as error:
             errors.append(error)
-    return Status(releases, found["local"], found["cloud"], tuple(errors))
+    return Status(releases, found["local"], found["cloud"], marked, tuple(errors))

@@ -1,0 +1,19 @@
+"""Chains of four for the guard's tests: three that add, the last takes a column away (contract)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import chains_of_three as three
+
+
+def write(root: Path) -> Path:
+    """0001 to 0003 as in chains_of_three; 0004 undoes 0002's column, the cloud first."""
+    chains = {
+        side: {**chain, "0004": chain["0002"][::-1]} for side, chain in (("local", three.LOCAL), ("cloud", three.CLOUD))
+    }
+    three.write(root, local=chains["local"], cloud=chains["cloud"])
+    for side in chains:
+        file = root / "versions" / side / "0004.py"
+        file.write_text(file.read_text() + '\n\nphase = "contract"\n')
+    return root

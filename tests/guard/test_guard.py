@@ -1,0 +1,314 @@
+"""The guard in the databases: what it refuses, to whom, what passes, and the trace of an override."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from typing import TYPE_CHECKING
+
+import psycopg
+import pytest
+
+from federation.databases import connect
+from federation.guard import current_release
+from federation.lockstep import downgrade, read_status, upgrade
+
+if TYPE_CHECKING:
+    from deployments import Deployment
+
+OTHER_SITE = "00000000-0000-0000-0000-0000000000aa"
+
+
+def at(deployment: Deployment) -> tuple[str | None, str | None]:
+    found = []
+    for side in ("local", "cloud"):
+        with connect(deployment.config, side) as connection:  # type: ignore[arg-type]
+            found.append(current_release(connection))
+    return found[0], found[1]
+
+
+def mark(deployment: Deployment) -> str:
+    with deployment.owner("local") as owner:
+        row = owner.execute("SELECT cloud_release FROM federation.guard").fetchone()
+    assert row is not None
+    return str(row[0])
+
+
+def alembic(deployment: Deployment, side: str, *words: str, expect: int = 0) -> str:
+    result = deployment.alembic(side, *words)
+    assert result.returncode == expect, result.stderr
+    return result.stderr
+
+
+def psql(deployment: Deployment, side: str, script: str) -> subprocess.CompletedProcess[str]:
+    binaries = deployment.pair.local.binaries
+    return subprocess.run(
+        [
+            binaries.bindir / "psql",
+            "-X",
+            "-q",
+            "-v",
+            "ON_ERROR_STOP=1",
+            deployment.environ[f"FEDERATION_{side.upper()}_URL"],
+        ],
+        input=script,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_a_hospital_does_not_undo_what_the_cloud_needs(guarded: Deployment) -> None:
+    upgrade(guarded.config, "0003")
+    said = alembic(guarded, "local", "downgrade", "0001", expect=8)
+    assert "the cloud is at 0003 and needs release 0003 here" in said
+    assert "alembic -n cloud downgrade" in said
+    assert at(guarded) == ("0003", "0003")
+    alembic(guarded, "cloud", "downgrade", "0001")
+    assert mark(guarded) == "0001"
+    alembic(guarded, "local", "downgrade", "0001")
+    assert at(guarded) == ("0001", "0001")
+
+
+def test_without_its_trigger_the_hospital_would_undo_it(guarded: Deployment) -> None:
+    """The control of the test above: the views in the cloud then fail."""
+    upgrade(guarded.config, "0003")
+    with guarded.superuser("local") as superuser:
+        superuser.execute("ALTER TABLE federation.alembic_version DISABLE TRIGGER guard_version")
+    alembic(guarded, "local", "downgrade", "0001")
+    with guarded.as_user() as caller, pytest.raises(psycopg.Error, match="column"):
+        caller.execute("SELECT text FROM note")
+
+
+def test_the_cloud_does_not_go_ahead_of_the_hospital(guarded: Deployment) -> None:
+    upgrade(guarded.config, "0002")
+    said = alembic(guarded, "cloud", "upgrade", "0003", expect=8)
+    assert "release 0003 needs the hospital at 0003, which is at 0002" in said
+    assert at(guarded) == ("0002", "0002")
+    assert mark(guarded) == "0002"
+    alembic(guarded, "local", "upgrade", "0003")
+    alembic(guarded, "cloud", "upgrade", "0003")
+    assert (at(guarded), mark(guarded)) == (("0003", "0003"), "0003")
+
+
+def test_a_hospital_may_be_any_number_of_expand_releases_ahead_and_stops_at_a_contract(guarded: Deployment) -> None:
+    upgrade(guarded.config, "0001")
+    said = alembic(guarded, "local", "upgrade", "head", expect=8)
+    assert "release 0004 removes what the cloud, at 0001, still needs" in said
+    assert at(guarded) == ("0003", "0001")
+    with guarded.as_user() as caller:
+        caller.execute("SELECT id FROM note")
+    alembic(guarded, "cloud", "upgrade", "0004")
+    alembic(guarded, "local", "upgrade", "0004")
+    assert at(guarded) == ("0004", "0004")
+
+
+def test_the_cloud_does_not_take_back_what_the_hospital_has_removed(guarded: Deployment) -> None:
+    upgrade(guarded.config)
+    file = guarded.root / "versions/cloud/0004.py"  # which would find out itself that the column is gone
+    file.write_text(
+        file.read_text().replace("op.alter_foreign_table", "pass  # ").replace("op.replace_rls_view", "pass  # ")
+    )
+    said = alembic(guarded, "cloud", "downgrade", "0003", expect=8)
+    assert "below release 0004 the cloud needs what the hospital, at 0004, has removed" in said
+    assert (at(guarded), mark(guarded)) == (("0004", "0004"), "0004")
+    alembic(guarded, "local", "downgrade", "0003")
+    alembic(guarded, "cloud", "downgrade", "0003")
+    assert (at(guarded), mark(guarded)) == (("0003", "0003"), "0003")
+
+
+def test_offline_sql_meets_the_same_guard(guarded: Deployment) -> None:
+    upgrade(guarded.config, "0003")
+    script = guarded.alembic("local", "downgrade", "0003:0002", "--sql").stdout
+    result = psql(guarded, "local", script)
+    assert result.returncode == 3
+    assert "the cloud is at 0003 and needs release 0003 here" in result.stderr
+    downgrade(guarded.config, "0002")
+    script = guarded.alembic("cloud", "upgrade", "0002:0003", "--sql").stdout
+    result = psql(guarded, "cloud", script)
+    assert "needs the hospital at 0003, which is at 0002" in result.stderr
+    alembic(guarded, "local", "upgrade", "0003")
+    assert psql(guarded, "cloud", script).returncode == 0
+    script = guarded.alembic("cloud", "downgrade", "0003:0001", "--sql").stdout
+    assert psql(guarded, "cloud", script).returncode == 0
+    assert mark(guarded) == "0001", "the script's last line tells the hospital"
+
+
+def test_offline_sql_from_base_puts_the_guard_on_the_version_table(guarded: Deployment) -> None:
+    for side in ("local", "cloud"):
+        script = guarded.alembic(side, "upgrade", "0003", "--sql").stdout
+        result = psql(guarded, side, script)
+        assert result.returncode == 0, result.stderr
+    assert mark(guarded) == "0003"
+    alembic(guarded, "local", "downgrade", "0002", expect=8)
+
+
+def test_the_guard_is_overridden_loudly_with_a_reason_that_the_history_keeps(guarded: Deployment) -> None:
+    upgrade(guarded.config, "0003")
+    alembic(guarded, "local", "-x", "override= ", "downgrade", "0002", expect=9)
+    said = alembic(guarded, "local", "-x", "override=the cloud is lost", "downgrade", "0002")
+    assert "the guard was overridden (the cloud is lost): the cloud is at 0003 and needs release 0003 here" in said
+    entry = json.loads(guarded.federation("history", "--json").stdout)["history"][-1]
+    assert (entry["override"], entry["to_release"]) == ("the cloud is lost", "0002")
+    assert entry["refusal"] == "the cloud is at 0003 and needs release 0003 here"
+
+
+def test_an_override_in_the_cloud_passes_where_the_hospital_cannot_be_asked(guarded: Deployment) -> None:
+    upgrade(guarded.config, "0002")
+    with guarded.owner("cloud") as owner:
+        owner.execute("ALTER SERVER hospital OPTIONS (SET port '1')")
+    alembic(guarded, "cloud", "upgrade", "0003", expect=6)
+    said = alembic(guarded, "cloud", "-x", "override=the app must go on", "upgrade", "0003")
+    assert "the guard was overridden (the app must go on): the hospital could not be asked" in said
+    assert at(guarded) == ("0002", "0003")
+
+
+@pytest.mark.parametrize("target", ["0002", "base"])
+def test_a_cloud_downgrade_works_with_the_hospital_gone_and_the_mark_stays(guarded: Deployment, target: str) -> None:
+    upgrade(guarded.config, "0003")
+    with guarded.owner("cloud") as owner:
+        owner.execute("ALTER SERVER hospital OPTIONS (SET port '1')")
+    said = alembic(guarded, "cloud", "downgrade", target)
+    assert "the hospital could not be told that the cloud" in said
+    assert mark(guarded) == "0003"
+    alembic(guarded, "local", "downgrade", target, expect=8)
+
+    status = read_status(guarded.config)
+    assert (status.mark, status.cloud or "base") == ("0003", target)
+    assert "takes the cloud to be at 0003" in guarded.federation("status").stdout
+    assert status.next_command == "federation upgrade 0003"
+    if target == "0002":
+        with guarded.owner("cloud") as owner:
+            owner.execute(f"ALTER SERVER hospital OPTIONS (SET port '{guarded.pair.local.port}')")
+    downgrade(guarded.config, target)
+    assert (at(guarded), mark(guarded)) == (
+        (None if target == "base" else target,) * 2,
+        "" if target == "base" else target,
+    )
+
+
+def test_a_mark_that_was_left_high_is_set_by_the_command_that_status_names(guarded: Deployment) -> None:
+    upgrade(guarded.config, "0002")
+    with guarded.owner("local") as owner:
+        owner.execute("UPDATE federation.guard SET cloud_release = '0003'")
+    status = read_status(guarded.config)
+    assert status.next_command == "federation upgrade 0002"
+    assert guarded.federation(*str(status.next_command).split()[1:]).returncode == 0
+    assert mark(guarded) == "0002"
+
+
+def test_a_link_to_the_cloud_itself_is_refused_before_anything_is_imported(guarded: Deployment) -> None:
+    """The link roles are given what they need there, too: nothing but the guard tells the two databases apart."""
+    alembic(guarded, "local", "upgrade", "0001")
+    environ = guarded.environ
+    with guarded.superuser("cloud") as superuser:
+        for user, password in (
+            ("federation_link", environ["FEDERATION_LINK_PASSWORD"]),
+            ("federation_service", environ["FEDERATION_SERVICE_PASSWORD"]),
+        ):
+            superuser.execute(f"DO $$ BEGIN CREATE ROLE {user} LOGIN; EXCEPTION WHEN duplicate_object THEN END $$")
+            superuser.execute(f"ALTER ROLE {user} PASSWORD '{password}'")
+        superuser.execute("CREATE TABLE public.note (id uuid, site uuid)")
+        superuser.execute("GRANT ALL ON public.note TO federation_link, federation_service")
+    try:
+        result = guarded.run(
+            "alembic",
+            *("-n", "cloud", "upgrade", "0001"),
+            FEDERATION_LINK_HOST=str(guarded.config.url("cloud").host),
+            FEDERATION_LINK_PORT=str(guarded.config.url("cloud").port),
+            FEDERATION_LINK_DBNAME=str(guarded.config.url("cloud").database),
+        )
+        assert result.returncode == 8, result.stderr
+        assert "no hospital of a federation" in result.stderr
+        assert at(guarded) == ("0001", None)
+    finally:
+        with guarded.superuser("cloud") as superuser:
+            for user in ("federation_link", "federation_service"):
+                superuser.execute(f"DROP OWNED BY {user}")
+                superuser.execute(f"DROP ROLE {user}")
+
+
+def test_a_link_to_another_sites_hospital_is_refused(guarded: Deployment) -> None:
+    alembic(guarded, "local", "upgrade", "0001")
+    result = guarded.run("alembic", "-n", "cloud", "upgrade", "0001", FEDERATION_SITE_ID=OTHER_SITE)
+    assert result.returncode == 8
+    assert f"this is the cloud of site {OTHER_SITE}" in result.stderr
+    assert at(guarded) == ("0001", None)
+    upgrade(guarded.config, "0002")
+    alembic(guarded, "local", "upgrade", "0003")
+    with guarded.superuser("local") as superuser:  # as if the link had been re-pointed since
+        superuser.execute("UPDATE federation.guard SET site = %s", [OTHER_SITE])
+    said = alembic(guarded, "cloud", "upgrade", "0003", expect=8)
+    assert "another database than this site's hospital" in said
+
+
+def test_a_hospital_of_another_site_is_not_upgraded(guarded: Deployment) -> None:
+    upgrade(guarded.config, "0001")
+    result = guarded.run("alembic", "-n", "local", "upgrade", "0002", FEDERATION_SITE_ID=OTHER_SITE)
+    assert result.returncode == 8
+    assert f"FEDERATION_SITE_ID is {OTHER_SITE}" in result.stderr
+    assert at(guarded) == ("0001", "0001")
+
+
+def test_a_release_set_by_hand_is_judged_and_written_down(guarded: Deployment) -> None:
+    upgrade(guarded.config, "0003")
+    with guarded.owner("local") as owner, pytest.raises(psycopg.Error, match="needs release 0003 here"):
+        owner.execute("UPDATE federation.alembic_version SET version_num = '0001'")
+    downgrade(guarded.config, "0002")
+    with guarded.owner("cloud") as owner, pytest.raises(psycopg.Error, match="needs the hospital at 0003"):
+        owner.execute("UPDATE federation.alembic_version SET version_num = '0003'")
+    with guarded.owner("local") as owner:
+        owner.execute("UPDATE federation.alembic_version SET version_num = '0003'")
+    entry = json.loads(guarded.federation("history", "--json").stdout)["history"][-1]
+    assert (entry["result"], entry["from_release"], entry["to_release"]) == ("by hand", "0002", "0003")
+
+
+def test_a_stamp_is_guarded_over_all_the_releases_that_it_crosses(guarded: Deployment) -> None:
+    upgrade(guarded.config, "0003")
+    alembic(guarded, "local", "stamp", "0001", expect=8)
+    alembic(guarded, "local", "stamp", "0004", expect=8)
+    alembic(guarded, "cloud", "stamp", "0001")
+    assert mark(guarded) == "0001"
+    alembic(guarded, "local", "stamp", "0001")
+    entry = json.loads(guarded.federation("history", "--json").stdout)["history"][-1]
+    assert (entry["result"], entry["to_release"]) == ("stamped", "0001")
+
+
+def test_callers_reach_nothing_of_the_guard(guarded: Deployment) -> None:
+    upgrade(guarded.config, "0001")
+    for role in ("authenticated", "anon", "service_role"):
+        for query in (
+            "SELECT * FROM federation_private.guard",
+            "UPDATE federation_private.guard SET cloud_release = ''",
+            "SELECT federation.settle()",
+            "SELECT federation_private.require_hospital()",
+            "SELECT * FROM federation.history",
+        ):
+            with guarded.as_user(role=role) as caller, pytest.raises(psycopg.errors.InsufficientPrivilege):
+                caller.execute(query)  # type: ignore[arg-type]
+
+
+def test_the_link_roles_may_move_the_mark_and_nothing_else_of_the_guard(guarded: Deployment) -> None:
+    upgrade(guarded.config, "0001")
+    environ = guarded.environ
+    url = guarded.config.url("local")
+
+    def login(user: str, password: str) -> psycopg.Connection[tuple[object, ...]]:
+        return psycopg.connect(
+            host=url.host, port=url.port, dbname=url.database, user=user, password=password, autocommit=True
+        )
+
+    with login("federation_link", environ["FEDERATION_LINK_PASSWORD"]) as link:
+        for query in ("SELECT * FROM federation.guard", "UPDATE federation.guard SET cloud_release = '0009'"):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                link.execute(query)  # type: ignore[call-overload]
+    with login("federation_service", environ["FEDERATION_SERVICE_PASSWORD"]) as service:
+        for query in (
+            "UPDATE federation.guard SET local_release = '0009'",
+            "UPDATE federation.guard SET site = gen_random_uuid()",
+            "DELETE FROM federation.guard",
+            "SELECT * FROM federation.history",
+            "UPDATE federation.alembic_version SET version_num = '0003'",
+        ):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                service.execute(query)  # type: ignore[call-overload]
