@@ -11,8 +11,10 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import chains_of_three
 import pytest
 import sqlalchemy as sa
 from frozen import frozen
@@ -195,3 +197,22 @@ def test_without_that_the_upgrade_waits_as_long_as_the_hospital_is_silent(
         assert not running.done()
         proxy.speak()
         assert running.result().release == read_status(config).head
+
+
+def test_a_silence_before_the_commit_of_a_step_that_imports_nothing_ends_the_upgrade_too(
+    deployments: Deployments, proxy: SilentProxy, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The guard asks at COMMIT, where statement_timeout does not count."""
+    monkeypatch.setattr(databases, "CLEANUP", 1.0)
+    with deployments.at_base(root=chains_of_three.write(tmp_path)) as deployment:
+        config = over(proxy, deployment)
+        upgrade(config, "0002")
+        proxy.silence()
+        began = time.monotonic()
+        with pytest.raises((Unreachable, ReleasesDiffer)):
+            upgrade(config, "0003")
+        assert time.monotonic() - began < TIMEOUT + databases.CLEANUP + databases.SLACK + 2 * SLACK
+        proxy.speak()
+        with deployment.superuser("cloud") as superuser:
+            until(lambda: not superuser.execute(WAITS, [0]).fetchall())
+        assert upgrade(config, "0003").release == "0003"
