@@ -149,6 +149,12 @@ def from_database(error: BaseException, *, side: Side, release: str | None = Non
         return made(OWN_SQLSTATES[state], message, server_hint)
     if state in {"55P03", "55006"}:
         return made(LockHeld, f"a lock could not be had in time ({message})", "try again when it is released")
+    if state == "40001":  # over the link the hospital's transaction is REPEATABLE READ: the guard's row was changed
+        return made(
+            LockHeld,
+            f"the other side's release changed at the same time ({message})",
+            "see `federation status`, try again",
+        )
     if state == "42501":
         return made(
             PreconditionMissing,

@@ -7,6 +7,7 @@ plain ``alembic`` reads federation.toml beside alembic.ini.
 from __future__ import annotations
 
 import importlib
+import logging
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -20,10 +21,12 @@ from sqlalchemy.engine import Connection
 
 from federation import guard, operations, plugin
 from federation.config import Config
-from federation.databases import DATABASE_ERRORS, connect
+from federation.databases import DATABASE_ERRORS, connect, over_the_link
 from federation.environments import preconditions
 from federation.errors import FederationError, PreconditionMissing, Side, from_database
 from federation.operations.rendering import render_item
+
+_LOG = logging.getLogger("federation")
 
 __all__ = ["operations", "run"]  # importing the operations registers them on alembic.op
 
@@ -61,12 +64,45 @@ def _run(side: Side, alembic_config: AlembicConfig) -> None:
         _run_online(config, side, alembic_config.attributes["connection"])
     else:
         with connect(config, side) as connection:
-            if _run_online(config, side, connection) and side == "cloud":
-                guard.settle_over_link(connection)
+            progress = _run_online(config, side, connection)
+            if side == "cloud" and progress.begun and not progress.hospital_is_silent:
+                _tell_the_hospital(connection, config)
 
 
-def _run_online(config: Config, side: Side, connection: Connection) -> bool:
-    """Run; whether a step was taken."""
+def _tell_the_hospital(connection: Connection, config: Config) -> None:
+    """What the cloud needs no longer. A hospital that does not answer is no reason to fail: the step is done."""
+    try:
+        with over_the_link(connection, config):
+            guard.settle_over_link(connection)
+    except DATABASE_ERRORS as error:
+        _LOG.warning("federation: %s; until the hospital is told, it keeps what the cloud needed before", error)
+
+
+def _keep_mark_if_silent(connection: Connection, config: Config) -> bool:
+    """A cloud downgrade works without the hospital, so it is asked once and in time; whether it does not answer.
+
+    The runner has set ``federation.keep_mark`` itself: it has its own way to the hospital.
+    """
+    has_link = "to_regclass('federation_private.guard') IS NOT NULL"
+    runner = "coalesce(current_setting('federation.keep_mark', true), '') = 'on'"
+    if not connection.exec_driver_sql(f"SELECT {has_link} AND NOT {runner}").scalar_one():
+        connection.rollback()
+        return False
+    try:
+        with over_the_link(connection, config):
+            connection.exec_driver_sql("SELECT FROM federation_private.guard")
+    except DATABASE_ERRORS as error:
+        connection.rollback()
+        connection.exec_driver_sql("SET federation.keep_mark = 'on'")
+        connection.commit()
+        said = from_database(error, side="cloud")
+        _LOG.warning("federation: %s; the hospital could not be told that the cloud needs less", said.message)
+        return True
+    connection.rollback()
+    return False
+
+
+def _run_online(config: Config, side: Side, connection: Connection) -> _Progress:
     progress = _Progress()
     _configure(config, side, progress, connection=connection)
     try:
@@ -77,14 +113,15 @@ def _run_online(config: Config, side: Side, connection: Connection) -> bool:
     except FederationError as error:
         error.side, error.release = error.side or side, error.release or progress.release
         raise
-    return progress.begun
+    return progress
 
 
 class _Progress:
-    """Which release is being applied or undone: what an error names; whether any was."""
+    """Which release is being applied or undone: what an error names; whether any was, and with which hospital."""
 
     release: str | None = None
     begun: bool = False
+    hospital_is_silent: bool = False
 
 
 def _configure(config: Config, side: Side, progress: _Progress | None = None, **options: Any) -> None:
@@ -139,8 +176,11 @@ def _prepared(steps: Steps, config: Config, side: Side, progress: _Progress) -> 
             revisions = step.to_revisions_no_deps if step.is_upgrade else step.from_revisions_no_deps
             progress.release = revisions[0] if revisions else None
             if not progress.begun:
-                if migration_context.connection is not None and not migration_context.as_sql and step.is_upgrade:
-                    preconditions.require(migration_context.connection, config, side)
+                connection = None if migration_context.as_sql else migration_context.connection
+                if connection is not None and step.is_upgrade:
+                    preconditions.require(connection, config, side)
+                elif connection is not None and side == "cloud":
+                    progress.hospital_is_silent = _keep_mark_if_silent(connection, config)
                 from_base = not step.from_revisions_no_deps
                 guard.prepare(migration_context, config, side, from_base=from_base)
                 progress.begun = True

@@ -123,7 +123,7 @@ class _Run:
         for side in SIDES:
             self.sessions[side] = self.stack.enter_context(connect(self.config, side))
         cloud = self.sessions["cloud"]
-        cloud.exec_driver_sql("SET federation.runner = 'on'")  # the mark is set from here, not over the link
+        cloud.exec_driver_sql("SET federation.keep_mark = 'on'")  # the mark is set from here, not over the link
         cloud.commit()
         guard.settle(self.sessions["local"], cloud)
 
