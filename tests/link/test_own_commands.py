@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -216,3 +217,35 @@ def test_a_silence_before_the_commit_of_a_step_that_imports_nothing_ends_the_upg
         with deployment.superuser("cloud") as superuser:
             until(lambda: not superuser.execute(WAITS, [0]).fetchall())
         assert upgrade(config, "0003").release == "0003"
+
+
+@pytest.mark.parametrize("check", ["1s", "0"])
+def test_the_clouds_session_of_a_killed_command_ends_only_since_the_cloud_looks(
+    federated: Deployment, proxy: SilentProxy, monkeypatch: pytest.MonkeyPatch, check: str
+) -> None:
+    """0 is the server's default, and the negative control."""
+    monkeypatch.setattr(databases, "CLIENT_CHECK", check)
+    config = over(proxy, federated)
+    link.apply(config)
+    read = "SELECT count(*) FROM federation_link.hospital_patients"
+    waits = "SELECT FROM pg_stat_activity WHERE pid = %s AND state = 'active' AND wait_event_type = 'Extension'"
+    session: Any
+    with (
+        ThreadPoolExecutor(1) as pool,
+        federated.superuser("cloud") as superuser,
+        pytest.raises(Unreachable),
+        databases.connect(config, "cloud") as connection,
+    ):
+        session = connection.connection.driver_connection
+        pid = session.info.backend_pid
+        connection.exec_driver_sql(read)
+        connection.commit()
+        proxy.silence()
+        waiting = pool.submit(connection.exec_driver_sql, read)
+        until(lambda: superuser.execute(waits, [pid]).fetchall())
+        databases._hang_up(session, threading.Event())
+        there = "SELECT FROM pg_stat_activity WHERE pid = %s AND clock_timestamp() - query_start < interval '4s'"
+        until(lambda: not superuser.execute(there, [pid]).fetchall())
+        assert bool(superuser.execute(waits, [pid]).fetchall()) == (check == "0")
+        proxy.speak()
+        waiting.result()
