@@ -74,7 +74,7 @@ class CreateRLSViewOp(MigrateOperation):
         """Create ``view``; refused when something of that name is in the way.
 
         op.create_rls_view(RLSView("hospital_patients", ("id", "hospital_id", "name"),
-                                   "hospital_id = (SELECT federation.bind_claims())"))
+                                   "(hospital_id = (SELECT federation.bind_claims())) = (SELECT true)"))
 
         https://www.postgresql.org/docs/current/sql-createview.html
         """
@@ -136,7 +136,7 @@ class DropRLSViewOp(MigrateOperation):
         """Drop ``view``; PostgreSQL refuses while anything depends on it.
 
         op.drop_rls_view(RLSView("hospital_patients", ("id", "hospital_id", "name"),
-                                 "hospital_id = (SELECT federation.bind_claims())"))
+                                 "(hospital_id = (SELECT federation.bind_claims())) = (SELECT true)"))
 
         https://www.postgresql.org/docs/current/sql-dropview.html
         """

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 TABLES = ("hospital_patients", "hospital_queues", "hospital_prescriptions", "hospital_patient_reviews")
 VIEW, LINKED = "public.{t}", "federation_link.{t}"
 """``{t}`` stands for one of the tables: drifts of different tables are tried together."""
-BOUND = "hospital_id = (SELECT federation.bind_claims())"
+BOUND = "(hospital_id = (SELECT federation.bind_claims())) = (SELECT true)"
 OPTIONS = "WITH (security_invoker = true, check_option = cascaded)"
 OWN = "(SELECT auth.uid()) = hospital_id"
 Row: TypeAlias = tuple[str, str, str, str, str]
@@ -56,7 +56,7 @@ ONLY_PATIENTS, WITH_STATUS = TABLES[:1], TABLES[1:]
 
 MENDED = {
     "server option changed": Drift(
-        "cloud", f"{SERVER} (SET fetch_size '7')", [("cloud", "~", "foreign server", "hospital", "fetch_size=1000")], ()
+        "cloud", f"{SERVER} (SET fetch_size '7')", [("cloud", "~", "foreign server", "hospital", "fetch_size=2000")], ()
     ),
     "server option dropped": Drift(
         "cloud",
@@ -464,7 +464,7 @@ def test_what_is_not_in_federation_toml_is_not_managed(copied: Deployment) -> No
     assert check(copied.config) == []
     (copied.root / "federation.toml").write_text(
         kept.replace("# server_options", "server_options")
-        .replace('fetch_size = "1000", use_remote_estimate = "false"', "")
+        .replace('fetch_size = "2000", use_remote_estimate = "false"', "")
         .replace("[tables]\n", "[tables]\npolicies = []\nview_grants = {}\nlink_grants = {}\n")
     )
     found = check(copied.config)

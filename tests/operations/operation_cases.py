@@ -165,7 +165,7 @@ CASES = [
             add={"application_name": VALUE},
             set={"fetch_size": "5000"},
             drop=("use_remote_estimate",),
-            was={"fetch_size": "1000", "use_remote_estimate": "false"},
+            was={"fetch_size": "2000", "use_remote_estimate": "false"},
         ),
     ),
     Case("drop_foreign_server", "cloud", DropForeignServerOp(SERVER.name, SERVER.options)),

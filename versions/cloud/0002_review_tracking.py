@@ -34,7 +34,7 @@ REVIEWS = (
 REVIEWS_VIEW = RLSView(
     "hospital_patient_reviews",
     tuple(column.name for column in REVIEWS),
-    predicate="hospital_id = (SELECT federation.bind_claims())",
+    predicate="(hospital_id = (SELECT federation.bind_claims())) = (SELECT true)",
     defaults={"id": "gen_random_uuid()", "status": "'pending'", "created_at": "now()", "updated_at": "now()"},
     grants={"authenticated": DML, "service_role": DML},
     comment="The hospital's hospital_patient_reviews: its rows are kept there, and its policies decide about them.",
@@ -60,7 +60,7 @@ PRESCRIPTIONS_WERE = RLSView(
         "created_at",
         "updated_at",
     ),
-    predicate="hospital_id = (SELECT federation.bind_claims())",
+    predicate="(hospital_id = (SELECT federation.bind_claims())) = (SELECT true)",
     defaults={
         "id": "gen_random_uuid()",
         "medications": "'[]'::jsonb",

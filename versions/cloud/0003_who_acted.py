@@ -23,7 +23,7 @@ QUEUE_COLUMNS = (
 QUEUES_WERE = RLSView(
     "hospital_queues",
     ("id", "hospital_id", "patient_id", "doctor_id", "queue_number", "status", "created_at", "updated_at"),
-    predicate="hospital_id = (SELECT federation.bind_claims())",
+    predicate="(hospital_id = (SELECT federation.bind_claims())) = (SELECT true)",
     defaults={"id": "gen_random_uuid()", "status": "'pending'", "created_at": UTC_NOW, "updated_at": UTC_NOW},
     grants={"authenticated": DML, "service_role": DML},
     comment="The hospital's hospital_queues: its rows are kept there, and its policies decide about them.",
@@ -58,7 +58,7 @@ PRESCRIPTIONS_WERE = RLSView(
         "tests_to_review",
         "specialists_to_review",
     ),
-    predicate="hospital_id = (SELECT federation.bind_claims())",
+    predicate="(hospital_id = (SELECT federation.bind_claims())) = (SELECT true)",
     defaults={
         "id": "gen_random_uuid()",
         "medications": "'[]'::jsonb",

@@ -23,7 +23,7 @@ PATIENT_COLUMNS = (
 PATIENTS_WERE = RLSView(
     "hospital_patients",
     ("id", "hospital_id", "name", "age", "token_number", "created_at"),
-    predicate="hospital_id = (SELECT federation.bind_claims())",
+    predicate="(hospital_id = (SELECT federation.bind_claims())) = (SELECT true)",
     defaults={"id": "gen_random_uuid()", "created_at": "timezone('utc', now())"},
     grants={"authenticated": DML, "service_role": DML},
     comment="The hospital's hospital_patients: its rows are kept there, and its policies decide about them.",

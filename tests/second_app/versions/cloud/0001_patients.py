@@ -24,7 +24,7 @@ PATIENTS = (
 VIEW = RLSView(
     "patients",
     tuple(column.name for column in PATIENTS),
-    predicate="(SELECT federation.bind_claims()) IS NOT NULL",
+    predicate="(id IS NOT NULL) = (SELECT federation.bind_claims() IS NOT NULL)",
     defaults={"id": "gen_random_uuid()", "created_at": "now()", "updated_at": "now()"},
     grants={"authenticated": ("SELECT", "INSERT", "UPDATE"), "service_role": ("SELECT",)},
     schema="healthcare",

@@ -22,7 +22,7 @@ REQUESTS = (
 VIEW = RLSView(
     "prior_auth_requests",
     tuple(column.name for column in REQUESTS),
-    predicate="(SELECT federation.bind_claims()) IS NOT NULL",
+    predicate="(id IS NOT NULL) = (SELECT federation.bind_claims() IS NOT NULL)",
     defaults={
         "id": "gen_random_uuid()",
         "request_data": "'{}'::jsonb",
