@@ -1,0 +1,331 @@
+"""Two servers behind a proxy, with templates at every release that a run starts from or leads to."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import select
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from kill_chains import CHAINS
+from kill_wire import Wire
+from psycopg import sql
+
+from federation.administration import bootstrap
+from federation.config import Config
+from federation.databases import SIDES
+from federation.servers import Pair
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from types import TracebackType
+
+    import psycopg
+    from kill_wire import Statement
+
+    from federation.errors import Side
+    from federation.servers import Binaries, Server
+
+HERE = Path(__file__).parent
+CATALOG = (HERE / "kill_catalog.sql").read_text()
+DATABASES: dict[Side, str] = {"local": "hospital", "cloud": "app"}
+
+PATIENCE = 60.0
+"""Seconds until a command that does not end, or a session that does not go, is a failure."""
+
+_LOGGED = re.compile(
+    r"^\S+ \S+ UTC \[(?P<backend>\d+)\] (?P<role>\S+)@(?:hospital|app) (?P<transaction>\d+) LOG:  "
+    r"(?:statement|execute [^:]*): (?P<text>.*)"
+)
+_STEP = re.compile(r"INSERT INTO federation\.history .* VALUES \('(\w+)', '(\w+)', '(\w+)'")
+
+
+@dataclass(frozen=True)
+class Found:
+    """What both databases hold: catalogs and rows, and the books, which no two runs share."""
+
+    catalogs: dict[Side, list[str]]
+    rows: list[tuple[Any, ...]]
+    releases: dict[Side, str]
+    mark: str | None
+    steps: dict[Side, list[tuple[str, ...]]]
+    """Of the history: from, to and result."""
+
+
+class Prepared:
+    """The process of kill_prepared.py."""
+
+    def __init__(self, wire: Wire, preamble: str = "") -> None:
+        self.wire = wire
+        command = [sys.executable, str(HERE / "kill_prepared.py"), preamble]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
+        assert self.process.stdin
+        assert self.process.stdout
+        self.stdin, self.stdout = self.process.stdin, self.process.stdout
+        self.lines: list[int] = []
+        self.said = b""
+        wire.watch(self.stdout.fileno())
+        os.set_blocking(self.stdout.fileno(), False)
+
+    def close(self) -> None:
+        self.wire.unwatch(self.stdout.fileno())
+        self.stdin.close()
+        self.stdout.close()
+        self.process.wait(PATIENCE)
+
+    def start(self, arguments: Sequence[str], environ: dict[str, str], folder: Path, log: Path) -> int:
+        """The process id of the command's."""
+        job = {"arguments": arguments, "environ": environ, "folder": str(folder), "log": str(log)}
+        self.stdin.write(json.dumps(job).encode() + b"\n")
+        select.select([self.stdout], [], [], PATIENCE)  # the wire waits, or a trap might spring first
+        return self._number()
+
+    def end(self) -> int:
+        """Its exit code, once it has ended; the wire works meanwhile."""
+        return self._number()
+
+    def _number(self) -> int:
+        deadline = time.monotonic() + PATIENCE
+        while b"\n" not in self.said:
+            assert time.monotonic() < deadline, "the command did not end"
+            assert self.process.poll() is None, "the prepared process has ended"
+            self.wire.poll(0.1)
+            self.said += self.stdout.read() or b""
+        line, self.said = self.said.split(b"\n", 1)
+        return int(line)
+
+
+class World:
+    """A pair of servers, from ``with`` to the end of it; in its databases everything starts from `clone`."""
+
+    def __init__(self, binaries: Binaries, folder: Path) -> None:
+        self.folder = folder
+        # What was answered as committed survives the servers' being stopped; the machine itself never fails.
+        self.pair = Pair(
+            binaries,
+            settings={"synchronous_commit": "on", "log_statement": "all", "log_line_prefix": "%m [%p] %q%u@%d %x "},
+        )
+        self.roots = {kind: folder / kind for kind in CHAINS}
+        self.stack = ExitStack()
+        self.pool = ThreadPoolExecutor(2)
+        self.found: dict[str, Found] = {}
+        self.recorded: dict[str, Any] = {}
+        self._sessions: dict[tuple[Side, str], psycopg.Connection[Any]] = {}
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            stack.enter_context(self.pool)
+            stack.enter_context(self.pair)
+            ports = {"local": self.pair.local.port, "cloud": self.pair.cloud.port, "link": self.pair.local.port}
+            self.wire = stack.enter_context(Wire(ports))
+            self.prepared = Prepared(self.wire)
+            stack.callback(self.prepared.close)
+            stack.callback(self.disconnect)
+            for kind, chain in CHAINS.items():
+                self.roots[kind].mkdir()
+                chain.write(self.roots[kind])
+            self.pair.cloud.create_database(DATABASES["cloud"])
+            self.pair.prepare_cloud_database(DATABASES["cloud"])
+            config = self.config("expand")
+            for side in SIDES:
+                bootstrap.apply(config, side)
+            self.keep("base")
+            self.stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stack.__exit__(kind, error, traceback)
+
+    def server(self, side: Side) -> Server:
+        return self.pair.local if side == "local" else self.pair.cloud
+
+    def environ(self, *, through_wire: bool = False) -> dict[str, str]:
+        """The commands' variables. The cloud finds the hospital through the wire in any case."""
+        environ = self.pair.environment(*DATABASES.values())
+        environ |= {"FEDERATION_LINK_PORT": str(self.wire.ports["link"]), "FEDERATION_LINK_SSLMODE": "disable"}
+        for side in SIDES if through_wire else ():
+            name = f"FEDERATION_{side.upper()}_URL"
+            environ[name] = environ[name].replace(f":{self.server(side).port}/", f":{self.wire.ports[side]}/")
+        return environ
+
+    def config(self, kind: str) -> Config:
+        return Config.load(self.roots[kind] / "federation.toml", self.environ())
+
+    @property
+    def said(self) -> str:
+        """What the last command of `start` or `federation` printed."""
+        return (self.folder / "said").read_text()
+
+    def start(self, kind: str, *arguments: str, prepared: Prepared | None = None) -> int:
+        """Start a command whose statements go through the wire; its process id."""
+        environ = self._process_environ(through_wire=True)
+        return (prepared or self.prepared).start(arguments, environ, self.roots[kind], self.folder / "said")
+
+    def federation(self, kind: str, *arguments: str, interpreter: bool = False) -> int:
+        """Run a command to its end; its exit code. ``interpreter``: in a new one, not in a fork."""
+        environ = self._process_environ()
+        if not interpreter:
+            self.prepared.start(arguments, environ, self.roots[kind], self.folder / "said")
+            return self.prepared.end()
+        command = [sys.executable, "-m", "federation", *arguments]
+        with (
+            (self.folder / "said").open("wb") as log,
+            subprocess.Popen(command, cwd=self.roots[kind], env=environ, stdout=log, stderr=log) as process,
+        ):
+            self.until(lambda: process.poll() is not None, "the command did not end")
+            return process.returncode
+
+    def _process_environ(self, *, through_wire: bool = False) -> dict[str, str]:
+        clean = {name: value for name, value in os.environ.items() if not name.startswith("FEDERATION_")}
+        return clean | self.environ(through_wire=through_wire)
+
+    def until(self, condition: Any, otherwise: str, patience: float = PATIENCE) -> None:
+        """Let the wire work until ``condition()``."""
+        deadline = time.monotonic() + patience
+        while not condition():
+            assert time.monotonic() < deadline, otherwise
+            self.wire.poll(0.005)
+
+    def session(self, side: Side, dbname: str = "postgres") -> psycopg.Connection[Any]:
+        """The superuser's, kept until the server is stopped."""
+        key = (side, dbname)
+        if key not in self._sessions:
+            self._sessions[key] = self.server(side).connect(dbname)
+        return self._sessions[key]
+
+    def disconnect(self, side: Side | None = None, dbname: str | None = None) -> None:
+        for key in list(self._sessions):
+            if side in {None, key[0]} and dbname in {None, key[1]}:
+                self._sessions.pop(key).close()
+
+    def keep(self, name: str) -> None:
+        """Make templates of both databases as they are."""
+        for side, database in DATABASES.items():
+            self.disconnect(side, database)
+            self.until(lambda side=side: not self.sessions_left(side), "a session does not end")
+            self.server(side).create_database(f"{name}_{side}", template=database)
+        if name != "base":
+            self.found[name] = self.look()
+
+    def clone(self, name: str) -> None:
+        """Both databases anew from their templates; the servers' logs begin again."""
+        list(self.pool.map(lambda side: self._clone(side, name), SIDES))
+
+    def _clone(self, side: Side, name: str) -> None:
+        database, owner = DATABASES[side], {"local": "hospital_owner", "cloud": "postgres"}[side]
+        self.disconnect(side, database)
+        session = self.session(side)
+        session.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(database)))
+        session.execute(
+            sql.SQL("CREATE DATABASE {} OWNER {} TEMPLATE {} STRATEGY file_copy").format(
+                sql.Identifier(database), sql.Identifier(owner), sql.Identifier(f"{name}_{side}")
+            )
+        )
+        if side == "local":
+            session.execute(self._privileges)
+        os.truncate(self.server(side).log, 0)
+
+    @cached_property
+    def _privileges(self) -> sql.Composed:
+        """What a clone does not have of its template: privileges on the database itself, and roles' settings in it."""
+        whole = [
+            statement.command
+            for statement in bootstrap.statements(self.config("expand"), "local")
+            if statement.database == "target" and b"DATABASE" in statement.command.as_bytes(None)
+        ]
+        return sql.SQL("; ").join(whole)
+
+    def stop(self, side: Side) -> None:
+        """Immediately: a crash."""
+        self.disconnect(side)
+        self.server(side).stop("immediate")
+
+    def restart(self) -> None:
+        for side in SIDES:
+            self.server(side).start()
+
+    def terminate(self, side: Side, backend: int) -> None:
+        self.session(side).execute("SELECT pg_terminate_backend(%s)", [backend])
+
+    def sessions_left(self, side: Side) -> list[tuple[Any, ...]]:
+        """Sessions of the runner and of the link, and advisory locks."""
+        return self.session(side).execute(
+            "SELECT a.pid::text, a.application_name, a.state, a.query FROM pg_stat_activity AS a "
+            "WHERE a.datname = %(name)s AND a.usename <> %(superuser)s "
+            "UNION ALL SELECT pid::text, 'lock', mode, '' FROM pg_locks WHERE locktype = 'advisory'",
+            {"name": DATABASES[side], "superuser": self.server(side).superuser},
+        ).fetchall()
+
+    def lock_left(self, side: Side) -> bool:
+        query = "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory')"
+        return bool(self.session(side).execute(query).fetchall()[0][0])
+
+    def read_releases(self) -> dict[Side, str]:
+        """As the version tables have them; base is empty."""
+        return {side: self._release(side) for side in SIDES}
+
+    def _release(self, side: Side) -> str:
+        session = self.session(side, DATABASES[side])
+        if session.execute("SELECT to_regclass('federation.alembic_version')").fetchall() == [(None,)]:
+            return ""
+        return "".join(name for (name,) in session.execute("SELECT version_num FROM federation.alembic_version"))
+
+    def look(self) -> Found:
+        catalogs, steps = {}, {}
+        for side in SIDES:
+            session = self.session(side, DATABASES[side])
+            session.execute("SET search_path = pg_catalog")
+            catalogs[side] = [line for (line,) in session.execute(CATALOG)]
+            history = "SELECT from_release, to_release, result FROM federation.history ORDER BY id"
+            steps[side] = session.execute(history).fetchall()
+        local = self.session("local", DATABASES["local"])
+        there = local.execute("SELECT to_regclass('public.note') IS NOT NULL").fetchall() == [(True,)]
+        rows = local.execute("SELECT to_jsonb(note)::text FROM public.note ORDER BY id").fetchall() if there else []
+        marks = local.execute("SELECT cloud_release FROM federation.guard").fetchall()
+        return Found(catalogs, rows, self.read_releases(), marks[0][0] if marks else None, steps)
+
+    def logged_steps(self, side: Side) -> list[tuple[str, ...]]:
+        """From, to and result of the steps whose COMMIT is in the server's log and was carried out."""
+        steps: dict[str, tuple[str, ...]] = {}
+        asked = []
+        for line in self._logged(side):
+            backend, text = line["backend"], line["text"]
+            if text.startswith("BEGIN"):
+                steps.pop(backend, None)
+            elif match := _STEP.match(text):
+                steps[backend] = match.groups()
+            elif text.startswith("COMMIT") and backend in steps:
+                asked.append((line["transaction"], steps.pop(backend)))
+        session = self.session(side)
+        status = "SELECT pg_xact_status(%s::xid8) = 'committed'"
+        return [step for transaction, step in asked if session.execute(status, [transaction]).fetchall() == [(True,)]]
+
+    def logged_statements(self, side: Side) -> list[str]:
+        """The first lines of the statements of the database's owner and of the link."""
+        return [line["text"] for line in self._logged(side)]
+
+    def _logged(self, side: Side) -> Iterator[re.Match[str]]:
+        server = self.server(side)
+        matches = map(_LOGGED.match, server.log_text().splitlines())
+        return (match for match in matches if match is not None and match["role"] != server.superuser)
+
+    def record(self, kind: str, *arguments: str) -> list[Statement]:
+        """Run a command undisturbed: its statements."""
+        self.wire.arm(None)
+        self.start(kind, *arguments)
+        assert self.prepared.end() == 0, self.said
+        return self.wire.statements
