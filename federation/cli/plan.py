@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import click
+from rich.markup import escape
 from rich.table import Table
 
 from federation.cli.output import Result, common
@@ -10,30 +13,73 @@ from federation.cli.steps import ReleaseCommand
 from federation.config import Config
 from federation.errors import PendingChanges
 from federation.lockstep import Direction
-from federation.lockstep.preview import preview
+from federation.lockstep.preview import PlannedStep, plan_hash, preview
 
 
 @click.command("plan", cls=ReleaseCommand)
 @click.argument("release", default="head")
 @click.option("--check", is_flag=True, help="Exit with 3 when there is something to do.")
+@click.option("--sql", "with_sql", is_flag=True, help="Show the SQL of each step, to be read.")
 @common
-def command(config: Config, release: str, *, check: bool) -> Result:
-    """Show the steps that would bring both databases to RELEASE, up or down. Writes nothing."""
+def command(config: Config, release: str, *, check: bool, with_sql: bool) -> Result:
+    """Show the steps that would bring both databases to RELEASE, up or down, and their locks. Writes nothing."""
     steps = preview(config, release)
-    data = {
-        "steps": [
-            {
-                "release": item.step.release,
-                "side": item.step.side,
-                "direction": item.step.direction.value,
-                "message": item.message,
-            }
-            for item in steps
-        ]
+    digest = plan_hash(steps)
+    data = {"steps": [_data(item, with_sql=with_sql) for item in steps], "sha256": digest}
+    exit_code = PendingChanges.exit_code if check and steps else 0
+    if not steps:
+        return Result(data, "nothing to do", exit_code)
+    return Result(data, _script(steps, digest) if with_sql else _table(steps, digest), exit_code)
+
+
+def _data(item: PlannedStep, *, with_sql: bool) -> dict[str, object]:
+    step = item.step
+    return {
+        "release": step.release,
+        "side": step.side,
+        "direction": step.direction.value,
+        "message": item.message,
+        "phase": item.phase,
+        "reversible": item.reversible,
+        "file_sha256": item.file_sha256,
+        "locks": [{"mode": lock.mode, "relation": ".".join(lock.relation)} for lock in item.locks],
+        "locks_unknown": list(_unknown(item)),
+        **({"sql": item.sql} if with_sql else {}),
     }
-    table = Table("", "release", "side", "what", box=None, pad_edge=False)
+
+
+def _unknown(item: PlannedStep) -> Iterator[str]:
+    """What there may be more locks for."""
+    if item.statements is None and item.reason is not None:
+        yield item.reason
+    yield from item.unknown
+
+
+def _notes(item: PlannedStep) -> Iterator[str]:
+    yield from (str(lock) for lock in item.locks)
+    yield from (f"unknown: {statement}" for statement in _unknown(item))
+
+
+def _kind(item: PlannedStep) -> str:
+    return item.phase if item.reversible else f"{item.phase}, irreversible"
+
+
+def _table(steps: list[PlannedStep], digest: str) -> Table:
+    table = Table("", "release", "side", "phase", "what", "locks", box=None, pad_edge=False, caption=f"sha256 {digest}")
+    table.caption_justify = "left"
     for item in steps:
         mark = "[green]+[/]" if item.step.direction is Direction.UP else "[red]-[/]"
-        table.add_row(mark, item.step.release, item.step.side, item.message)
-    shown = table if steps else "nothing to do"
-    return Result(data, shown, PendingChanges.exit_code if check and steps else 0)
+        notes = "\n".join(_notes(item)) or "none"
+        table.add_row(mark, item.step.release, item.step.side, _kind(item), escape(item.message), escape(notes))
+    return table
+
+
+def _script(steps: list[PlannedStep], digest: str) -> str:
+    """The SQL of the steps, what the table says in comments above each."""
+    parts = [f"-- sha256 {digest}: to be read; `federation upgrade` and `downgrade` run it, together with their books"]
+    for item in steps:
+        head = f"-- {item.step} ({_kind(item)}): {item.message}"
+        parts.append("\n".join([head, *(f"--   {note}" for note in _notes(item))]))
+        if item.sql:
+            parts.append(item.sql)
+    return "\n\n".join(parts)

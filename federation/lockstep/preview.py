@@ -1,25 +1,67 @@
-"""The steps of a run before it runs. Reads only."""
+"""The steps of a run before it runs: their SQL, the locks they take, whether they can be undone, a hash of it all.
+
+Reads only, and locks nothing but the catalogs while they are read.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import io
+import json
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from alembic import command
 
 from federation.config import Config
-from federation.lockstep.plan import Step, steps_down, steps_up
+from federation.databases import SIDES, connect
+from federation.environments import alembic_config
+from federation.errors import FederationError, Side
+from federation.lockstep import lock_rules
+from federation.lockstep.locks import Lock, StepLocks, strongest
+from federation.lockstep.plan import Direction, Step, steps_down, steps_up
+from federation.lockstep.relations import Relations
+from federation.lockstep.release import Releases
 from federation.lockstep.run import resolve
 from federation.lockstep.status import read_status
+from federation.lockstep.tokens import statements_of
 
 
 @dataclass(frozen=True)
 class PlannedStep:
-    """A step and what its revision file says it is."""
+    """A step and what its revision file says it is.
+
+    ``statements`` are what the file itself does, without the toolkit's books, or None where that cannot be known
+    before it runs (``reason``); ``unknown`` those whose locks are not all known. ``reversible``: the file has a
+    downgrade().
+    """
 
     step: Step
     message: str
+    phase: Literal["expand", "contract"]
+    reversible: bool
+    file_sha256: str
+    statements: tuple[str, ...] | None
+    reason: str | None
+    locks: tuple[Lock, ...]
+    unknown: tuple[str, ...]
+
+    @property
+    def sql(self) -> str | None:
+        """The statements as ``alembic --sql`` writes them."""
+        if self.statements is None:
+            return None
+        return "\n\n".join(one if "\\" in one.rsplit("\n", 1)[-1][:1] else f"{one};" for one in self.statements)
 
 
 def preview(config: Config, target: str) -> list[PlannedStep]:
-    """What would bring both databases to ``target``, up or down. Raises what `read_status` found wrong."""
+    """What would bring both databases to ``target``, up or down.
+
+    Raises what `read_status` found wrong, and PreconditionMissing where a step's SQL needs a setting that is missing.
+    """
     status = read_status(config)
     if status.errors:
         raise status.errors[0]
@@ -28,8 +70,75 @@ def preview(config: Config, target: str) -> list[PlannedStep]:
     position = resolve(releases, target, local, cloud)
     plan = steps_up if position >= max(local, cloud) else steps_down
     steps = plan(releases, local, cloud, position)
-    return [PlannedStep(step, _message(releases.script(step.side, step.release).doc)) for step in steps]
+    relations: dict[Side, Relations] = {}
+    for side in SIDES:
+        if any(step.side == side for step in steps):
+            with connect(config, side) as connection:
+                relations[side] = Relations.read(connection)
+    return [_planned(config, releases, step, relations[step.side]) for step in steps]
 
 
-def _message(doc: str) -> str:
-    return doc.strip().split("\n", 1)[0]
+def plan_hash(planned: Sequence[PlannedStep]) -> str:
+    """The sha256 of what would run: steps in their order, each with its revision file's sha256 and its SQL."""
+    parts = [
+        [item.step.release, item.step.side, item.step.direction.value, item.step.to, item.file_sha256, item.sql]
+        for item in planned
+    ]
+    return hashlib.sha256(json.dumps(parts, ensure_ascii=False).encode()).hexdigest()
+
+
+def _planned(config: Config, releases: Releases, step: Step, relations: Relations) -> PlannedStep:
+    script = releases.script(step.side, step.release)
+    reversible = hasattr(script.module, "downgrade")
+    may_run = step.direction is Direction.UP or reversible
+    statements, reason = _statements(config, releases, step) if may_run else (None, "its file has no downgrade()")
+    locks = StepLocks(relations)
+    for statement in statements or ():
+        lock_rules.read(locks, statement)
+    return PlannedStep(
+        step,
+        script.doc.strip().split("\n", 1)[0],
+        "contract" if releases.is_contract(step.release) else "expand",
+        reversible,
+        hashlib.sha256(Path(script.path).read_bytes()).hexdigest(),
+        statements,
+        reason,
+        tuple(strongest(locks.locks)),
+        tuple(locks.unknown),
+    )
+
+
+def _statements(config: Config, releases: Releases, step: Step) -> tuple[tuple[str, ...] | None, str | None]:
+    """What Alembic's offline mode writes for the step; or why it cannot."""
+    position = releases.position(step.release)
+    below, at = releases.at(position - 1) or "base", step.release
+    alembic = alembic_config(config, step.side)
+    alembic.output_buffer = io.StringIO()
+    try:
+        if step.direction is Direction.UP:
+            command.upgrade(alembic, f"{below}:{at}", sql=True)
+        else:
+            command.downgrade(alembic, f"{at}:{below}", sql=True)
+    except FederationError as error:
+        error.side, error.release = error.side or step.side, error.release or step.release
+        raise
+    except Exception as error:  # whatever a migration does that asks the database: it is said, and nothing runs
+        return None, f"its SQL depends on the database ({type(error).__name__}: {error})"
+    return tuple(_own(alembic.output_buffer.getvalue())), None
+
+
+_RUNNING = re.compile(r"^-- Running (?:upgrade|downgrade) .*$", re.MULTILINE)
+_VERSION = re.compile(r"(?:INSERT INTO|UPDATE|DELETE FROM) federation\.alembic_version\b")
+
+
+def _own(script: str) -> list[str]:
+    """The migration's own statements: from where it begins to where its version row is written.
+
+    Around and among them are those of the toolkit's books, which are the same for every step.
+    """
+    begun = _RUNNING.search(script)
+    found = statements_of(script[begun.end() :] if begun else script)
+    ends = [n for n, statement in enumerate(found) if _VERSION.match(statement)]
+    return [
+        statement for statement in found[: ends[-1] if ends else None] if "federation.alembic_version" not in statement
+    ]
