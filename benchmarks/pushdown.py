@@ -490,7 +490,7 @@ class Row:
     @property
     def most_fetched(self) -> float:
         times, more = MOST_FETCHED
-        return self.cells["toolkit"].returned * times + more
+        return self.cells["direct"].returned * times + more
 
     def most_seconds(self, trip: float) -> float:
         """Where a round trip takes ``trip`` seconds."""
@@ -498,9 +498,10 @@ class Row:
         return MOST_TIME * (self.cells["direct"].median(0) or LIMIT) + trips * trip
 
     def kept(self, trips: Mapping[int, float]) -> dict[str, bool]:
-        """Whether the toolkit keeps each target: rows, and time by delay."""
+        """Whether the toolkit keeps each target: rows, and time by delay. One that was given up keeps none."""
         toolkit = self.cells["toolkit"]
-        kept = {} if self.shape.writes else {"rows": (toolkit.fetched or 0) <= self.most_fetched}
+        fetched = float("inf") if toolkit.fetched is None else toolkit.fetched
+        kept = {} if self.shape.writes else {"rows": fetched <= self.most_fetched}
         for delay, trip in trips.items():
             median = toolkit.median(delay)
             kept[f"{delay} ms"] = median is not None and median <= self.most_seconds(trip)
@@ -805,14 +806,13 @@ def show(result: Result, console: Console) -> None:
         table.add_column("limit", justify="right")
         table.add_column("")
         for row in result.rows:
-            toolkit = row.cells["toolkit"]
             figures = [
                 "?" if cell.fetched is None else f"{cell.fetched:,} / {cell.round_trips:,}"
                 for cell in (row.cells[contender] for contender in linked)
             ]
             verdict = {True: "[green]met[/]", False: "[yellow]missed[/]", None: ""}[row.kept({}).get("rows")]
             limit = "" if row.shape.writes else f"{row.most_fetched:,.0f}"
-            table.add_row(row.shape.name, f"{toolkit.returned:,}", *figures, limit, verdict)
+            table.add_row(row.shape.name, f"{row.cells['direct'].returned:,}", *figures, limit, verdict)
         console.print(table)
     for title, timings in (("ways to embed, ms", result.embeds), ("sizes of a batch, ms", result.batches)):
         if timings:

@@ -110,6 +110,19 @@ def test_writes_are_judged_too(judged: Deployment) -> None:
         cursor.execute("DELETE FROM healthcare.patients")
 
 
+def test_a_join_is_sent_though_no_column_holds_the_site(judged: Deployment) -> None:
+    """A predicate that names no column at all would keep it from being sent, before 18."""
+    query = (
+        "EXPLAIN (VERBOSE, COSTS OFF) SELECT r.*, p.last_name FROM healthcare.prior_auth_requests r "
+        "JOIN healthcare.patients p ON p.id = r.patient_id ORDER BY r.created_at DESC"
+    )
+    with caller(judged, STAFF) as cursor:
+        plan = [line for (line,) in cursor.execute(query).fetchall() if "Remote SQL" in line]
+    assert len(plan) == 1
+    assert "INNER JOIN healthcare.patients" in plan[0]
+    assert "ORDER BY" in plan[0]
+
+
 def test_what_changes_behind_its_back_is_found(judged: Deployment) -> None:
     with judged.owner("local") as owner:
         owner.execute("ALTER TABLE healthcare.patients ALTER last_name TYPE varchar(99)")
