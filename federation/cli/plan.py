@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import click
+from rich.console import Group
 from rich.markup import escape
 from rich.table import Table
 
@@ -64,14 +65,14 @@ def _kind(item: PlannedStep) -> str:
     return item.phase if item.reversible else f"{item.phase}, irreversible"
 
 
-def _table(steps: list[PlannedStep], digest: str) -> Table:
-    table = Table("", "release", "side", "phase", "what", "locks", box=None, pad_edge=False, caption=f"sha256 {digest}")
-    table.caption_justify = "left"
+def _table(steps: list[PlannedStep], digest: str) -> Group:
+    table = Table("", "release", "side", "what", box=None, pad_edge=False)
     for item in steps:
         mark = "[green]+[/]" if item.step.direction is Direction.UP else "[red]-[/]"
-        notes = "\n".join(_notes(item)) or "none"
-        table.add_row(mark, item.step.release, item.step.side, _kind(item), escape(item.message), escape(notes))
-    return table
+        notes = [*([] if _kind(item) == "expand" else [_kind(item)]), *_notes(item)]
+        what = "\n".join([escape(item.message), *(f"[dim]  {escape(note)}[/]" for note in notes)])
+        table.add_row(mark, item.step.release, item.step.side, what)
+    return Group(table, f"sha256 {digest}")
 
 
 def _script(steps: list[PlannedStep], digest: str) -> str:

@@ -381,7 +381,9 @@ def test_a_step_without_a_downgrade_is_irreversible(tiny: Deployment) -> None:
     file = tiny.root / "versions/local/0002.py"
     file.write_text(file.read_text().split("def downgrade")[0])
     assert [item.reversible for item in preview(tiny.config, "head")] == [True, True, False, True, True, True]
-    assert "expand, irreversible" in tiny.federation("plan").stdout
+    shown = tiny.federation("plan").stdout
+    assert shown.count("expand, irreversible") == 1
+    assert f"\nsha256 {plan_hash(preview(tiny.config, 'head'))}\n" in shown
     upgrade(tiny.config)
     (item,) = [item for item in preview(tiny.config, "0001") if not item.reversible]
     assert (item.step.side, item.statements, item.reason) == ("local", None, "its file has no downgrade()")

@@ -284,3 +284,22 @@ def test_odd_names_and_values_are_quoted(noted: Deployment) -> None:
         assert result.returncode == 0, result.stderr
         downgrade(noted.config, "base")
         assert owner.execute(there, [name]).fetchone() == (0,)
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["first", "after a write"])
+def test_a_half_with_an_index_is_undone_when_the_other_half_fails(noted: Deployment, first: bool) -> None:
+    before = noted.dump("local")
+    adding, dropping = 'op.add_column("note", sa.Column("text", sa.Text))', 'op.drop_column("note", "text")'
+    down = (DROP, dropping) if first else (dropping, DROP)
+    three.write(
+        noted.root,
+        local={**three.LOCAL, "0002": (f"{CREATE}\n    {adding}", "\n    ".join(down))},
+        cloud={**three.CLOUD, "0002": ("op.execute('SELECT 1/0')", "pass")},
+    )
+    with pytest.raises(FederationError, match="division by zero") as raised:
+        upgrade(noted.config)
+    if first:
+        assert (noted.dump("local"), release(noted)) == (before, "0001")
+    else:  # refused in the trial, with nothing of it undone
+        assert "after its step has written something" in str(raised.value)
+        assert (is_valid(noted), release(noted)) == (True, "0002")
