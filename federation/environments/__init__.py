@@ -6,6 +6,9 @@ import io
 from typing import Any
 
 from alembic.config import Config as AlembicConfig
+from alembic.runtime.environment import EnvironmentContext
+from alembic.runtime.migration import MigrationStep
+from alembic.script import Script, ScriptDirectory
 
 from federation.config import Config
 from federation.errors import PreconditionMissing, Side
@@ -26,3 +29,19 @@ def alembic_config(config: Config, side: Side, **attributes: Any) -> AlembicConf
     made = AlembicConfig(ini, ini_section=side, attributes={"federation": config, **attributes}, stdout=io.StringIO())
     made.messaging_opts = {"quiet": True}  # a property that is computed unless it is set; it prints past ``stdout``
     return made
+
+
+def run_step(
+    config: Config, side: Side, directory: ScriptDirectory, script: Script, *, up: bool, **attributes: Any
+) -> None:
+    """Run one migration of ``side`` in its environment, and no other.
+
+    As ``alembic upgrade`` does it, but for reading the whole chain anew each time: ``directory`` has been read. Fails
+    when the database is not at the revision before (after, on the way down).
+
+    https://alembic.sqlalchemy.org/en/latest/api/runtime.html#alembic.runtime.environment.EnvironmentContext
+    """
+    make = MigrationStep.upgrade_from_script if up else MigrationStep.downgrade_from_script
+    step = make(directory.revision_map, script)
+    with EnvironmentContext(alembic_config(config, side, **attributes), directory, fn=lambda _rev, _context: [step]):
+        directory.run_env()

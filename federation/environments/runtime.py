@@ -79,13 +79,8 @@ def _tell_the_hospital(connection: Connection, config: Config) -> None:
 
 
 def _keep_mark_if_silent(connection: Connection, config: Config) -> bool:
-    """A cloud downgrade works without the hospital, so it is asked once and in time; whether it does not answer.
-
-    The runner has set ``federation.keep_mark`` itself: it has its own way to the hospital.
-    """
-    has_link = "to_regclass('federation_private.guard') IS NOT NULL"
-    runner = "coalesce(current_setting('federation.keep_mark', true), '') = 'on'"
-    if not connection.exec_driver_sql(f"SELECT {has_link} AND NOT {runner}").scalar_one():
+    """A cloud downgrade works without the hospital, so it is asked once and in time; whether it does not answer."""
+    if not connection.exec_driver_sql("SELECT to_regclass('federation_private.guard') IS NOT NULL").scalar_one():
         connection.rollback()
         return False
     try:
@@ -177,7 +172,9 @@ def _prepared(steps: Steps, config: Config, side: Side, progress: _Progress) -> 
             progress.release = revisions[0] if revisions else None
             if not progress.begun:
                 connection = None if migration_context.as_sql else migration_context.connection
-                if connection is not None and step.is_upgrade:
+                if "connection" in context.config.attributes:
+                    pass  # the runner has checked them for all its steps, and has its own way to the hospital
+                elif connection is not None and step.is_upgrade:
                     preconditions.require(connection, config, side)
                 elif connection is not None and side == "cloud":
                     progress.hospital_is_silent = _keep_mark_if_silent(connection, config)

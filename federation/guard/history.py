@@ -57,6 +57,8 @@ def record(*, ctx: MigrationContext, step: MigrationInfo, heads: set[Any], run_a
             )
         )
     )
+    # The guard speaks now and not at COMMIT, where no statement_timeout would end its waiting for the hospital.
+    ctx.execute(ddl(sql.SQL("SET CONSTRAINTS federation.guard_version IMMEDIATE")))
 
 
 def _guarded(ctx: MigrationContext, source: str, target: str) -> str | None:

@@ -29,7 +29,7 @@ BEGIN
     END IF;
 END $federation$"""
 
-# Deferred, so that the step's history row is there, and the other side's row is held for the time of the COMMIT only.
+# Deferred until the step's history row is there, which says what the guard asks.
 _TRIGGER = """
 DROP TRIGGER IF EXISTS guard_version ON federation.alembic_version;
 CREATE CONSTRAINT TRIGGER guard_version AFTER INSERT OR UPDATE OR DELETE ON federation.alembic_version
@@ -43,7 +43,8 @@ def prepare(context: MigrationContext, config: Config, side: Side, *, from_base:
     trigger is made after it, by `set_trigger`. Raises Refused where the books are another site's.
     """
     if context.as_sql:
-        for statement in (_books(config, side), sql.SQL(_MAKE_WAY) if from_base else sql.SQL(_TRIGGER)):
+        quiet = sql.SQL("SET client_min_messages = warning")  # "already exists, skipping" is no news
+        for statement in (quiet, _books(config, side), sql.SQL(_MAKE_WAY) if from_base else sql.SQL(_TRIGGER)):
             context.execute(ddl(statement))
         return
     assert context.connection is not None  # noqa: S101  # online there is one

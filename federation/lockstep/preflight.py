@@ -6,8 +6,10 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from federation.config import Config
+from federation.databases import DATABASE_ERRORS, over_the_link
 from federation.environments import preconditions
-from federation.errors import Refused, Side
+from federation.errors import PendingChanges, Refused, Side, VerificationFailed, from_database
+from federation.lockstep import verification
 from federation.lockstep.plan import Direction, Step
 from federation.lockstep.release import Releases
 
@@ -35,13 +37,21 @@ def check(
 ) -> None:
     """Raise what would stop one of ``steps`` half-way. Reads only.
 
-    PreconditionMissing for a role, privilege, extension or setting, Refused for a step without a downgrade, or a
-    table of an exported name that is not the toolkit's.
+    PreconditionMissing for a role, privilege, extension or setting, Refused for a step without a downgrade, for a
+    table of an exported name that is not the toolkit's or a link that leads elsewhere, Unreachable for one that leads
+    nowhere, PendingChanges for foreign tables that no longer fit the hospital's.
     """
     if any(step.direction is Direction.UP for step in steps):
         for side, session in sessions.items():
             preconditions.require(session, config, side)
         refuse_tables_in_the_way(config, "cloud", sessions["cloud"])
+        require_link(config, sessions["cloud"])
+        try:
+            verification.verify_columns(config, sessions)
+        except VerificationFailed as failed:
+            raise PendingChanges(
+                failed.message, side=failed.side, hint="nothing was changed; see `federation check` and mend it first"
+            ) from failed
         if at_base:
             refuse_tables_in_the_way(config, "local", sessions["local"])
     for step in steps:
@@ -53,6 +63,18 @@ def check(
                 release=step.release,
                 hint="nothing was changed; restore a backup if you must go back",
             )
+
+
+def require_link(config: Config, cloud: Connection) -> None:
+    """Raise unless the link, where there is one, leads to this site's hospital."""
+    try:
+        if cloud.exec_driver_sql("SELECT to_regclass('federation_private.guard') IS NOT NULL").scalar_one():
+            with over_the_link(cloud, config):
+                cloud.exec_driver_sql("SELECT federation_private.require_hospital()")
+    except DATABASE_ERRORS as error:
+        raise from_database(error, side="cloud") from error
+    finally:
+        cloud.rollback()
 
 
 def refuse_tables_in_the_way(config: Config, side: Side, connection: Connection) -> None:

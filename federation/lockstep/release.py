@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from alembic.script import Script, ScriptDirectory
 from alembic.util import CommandError
@@ -19,6 +19,8 @@ class Releases:
 
     local: tuple[Script, ...]
     cloud: tuple[Script, ...]
+    directories: dict[Side, ScriptDirectory] = field(default_factory=dict, repr=False, compare=False)
+    """Both chains as Alembic has read them, once."""
 
     @classmethod
     def load(cls, config: Config) -> Releases:
@@ -26,7 +28,8 @@ class Releases:
 
         Raises Refused when one has branches, or when they do not hold the same ids in the same order.
         """
-        local, cloud = _chain(config, "local"), _chain(config, "cloud")
+        directories = {side: _directory(config, side) for side in SIDES}
+        local, cloud = (_chain(directories[side], side) for side in SIDES)
         ids = [[script.revision for script in chain] for chain in (local, cloud)]
         if ids[0] != ids[1]:
             odd = sorted(set(ids[0]) ^ set(ids[1])) or [one for one, other in zip(*ids, strict=True) if one != other]
@@ -34,7 +37,7 @@ class Releases:
                 f"the chains do not pair up at {', '.join(odd)}",
                 hint="a release has a file of the same id in both; where a side has nothing to do, it is empty",
             )
-        return cls(local, cloud)
+        return cls(local, cloud, directories)
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -83,9 +86,15 @@ class Releases:
         return self.ids[position - 1] if position else None
 
 
-def _chain(config: Config, side: Side) -> tuple[Script, ...]:
+def _directory(config: Config, side: Side) -> ScriptDirectory:
     try:
-        directory = ScriptDirectory.from_config(alembic_config(config, side))
+        return ScriptDirectory.from_config(alembic_config(config, side))
+    except CommandError as error:
+        raise Refused(f"the chain cannot be read ({error})", side=side) from error
+
+
+def _chain(directory: ScriptDirectory, side: Side) -> tuple[Script, ...]:
+    try:
         scripts = tuple(directory.walk_revisions())[::-1]
         heads, bases = directory.get_heads(), directory.get_bases()
     except CommandError as error:

@@ -6,6 +6,7 @@ databases are at one release or one step apart, and the next run reads from the 
 
 from __future__ import annotations
 
+import logging
 import random
 import signal
 import threading
@@ -16,18 +17,19 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, Literal, TypeAlias
 
-from alembic import command
 from alembic.util import CommandError
 from sqlalchemy.engine import Connection
 
 from federation import guard
 from federation.config import Config
 from federation.databases import SIDES, connect, run_lock
-from federation.environments import alembic_config
-from federation.errors import FederationError, Interrupted, LockHeld, ReleasesDiffer, Side
+from federation.environments import run_step
+from federation.errors import FederationError, Interrupted, LockHeld, ReleasesDiffer, Side, Unreachable
 from federation.lockstep import preflight, verification
 from federation.lockstep.plan import Direction, Step, steps_down, steps_up
 from federation.lockstep.release import Releases
+
+_LOG = logging.getLogger("federation")
 
 OnFailure: TypeAlias = Literal["rollback", "stop"]
 
@@ -141,10 +143,20 @@ class _Run:
                 done.append(step)
                 outcome.steps.append((step, seconds))
                 self.tell(step, seconds)
-            verification.verify(self.config, self.sessions)
+            self.verify(halves[0].direction)
         except (Exception, KeyboardInterrupt) as error:
             with _undisturbed():
                 raise self.settle(step, done, _as_ours(error, step)) from error
+
+    def verify(self, direction: Direction) -> None:
+        """A link that is down keeps nobody from going back: on the way down it is said, and no failure."""
+        try:
+            verification.verify(self.config, self.sessions)
+        except Unreachable as error:
+            if direction is Direction.UP:
+                raise
+            _LOG.warning("federation: %s; the release that is left could not be verified", error.message)
+            self.open()
 
     def tell(self, step: Step, seconds: float) -> None:
         """A line that cannot be printed must not stop a release half-way."""
@@ -159,12 +171,19 @@ class _Run:
         us, and is tried again a bounded number of times.
         """
         started = time.perf_counter()
-        run = command.upgrade if step.direction is Direction.UP else command.downgrade
+        directory, script = self.releases.directories[step.side], self.releases.script(step.side, step.release)
         attempts = self.config.database.lock_attempts
         for attempt in range(1, attempts + 1):
-            alembic = alembic_config(self.config, step.side, connection=self.sessions[step.side], **attributes)
             try:
-                run(alembic, step.to or "base")
+                run_step(
+                    self.config,
+                    step.side,
+                    directory,
+                    script,
+                    up=step.direction is Direction.UP,
+                    connection=self.sessions[step.side],
+                    **attributes,
+                )
             except LockHeld:
                 if attempt == attempts:
                     raise

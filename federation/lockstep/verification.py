@@ -51,16 +51,24 @@ class _Table:
     alone: bool
 
 
+def verify_columns(config: Config, sessions: dict[Side, Connection]) -> None:
+    """Raise VerificationFailed unless every foreign table's columns are at the hospital, of the same type."""
+    with _at_rest(sessions["local"]), _at_rest(sessions["cloud"]):
+        for session in sessions.values():
+            session.exec_driver_sql("SET LOCAL search_path = pg_catalog")
+        _columns(config, sessions["local"], sessions["cloud"])
+
+
 def verify(config: Config, sessions: dict[Side, Connection]) -> None:
     """Raise VerificationFailed, naming the object, unless both databases keep what the release promises.
 
     Unreachable and LockHeld stay what they are.
     """
     local, cloud = sessions["local"], sessions["cloud"]
+    verify_columns(config, sessions)
     with _at_rest(local), _at_rest(cloud):
         for session in (local, cloud):
             session.exec_driver_sql("SET LOCAL search_path = pg_catalog")
-        _columns(config, local, cloud)
         role = next(iter(config.roles.callers), None)
         views = _views(config, cloud, role)
         tables = _tables(config, local, role, [view.remote for view in views])
