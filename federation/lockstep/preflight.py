@@ -33,9 +33,9 @@ _IN_THE_WAY = sa.text(
 
 
 def check(
-    config: Config, releases: Releases, steps: list[Step], sessions: dict[Side, Connection], *, at_base: bool
+    config: Config, releases: Releases, steps: list[Step], sessions: dict[Side, Connection], *, local: int, cloud: int
 ) -> None:
-    """Raise what would stop one of ``steps`` half-way. Reads only.
+    """Raise what would stop one of ``steps``, from positions ``local`` and ``cloud``, half-way. Reads only.
 
     PreconditionMissing for a role, privilege, extension or setting, Refused for a step without a downgrade, for a
     table of an exported name that is not the toolkit's or a link that leads elsewhere, Unreachable for one that leads
@@ -46,13 +46,9 @@ def check(
             preconditions.require(session, config, side)
         refuse_tables_in_the_way(config, "cloud", sessions["cloud"])
         require_link(config, sessions["cloud"])
-        try:
-            verification.verify_columns(config, sessions)
-        except VerificationFailed as failed:
-            raise PendingChanges(
-                failed.message, side=failed.side, hint="nothing was changed; see `federation check` and mend it first"
-            ) from failed
-        if at_base:
+        if local >= cloud:  # a hospital that was restored from a backup is what the steps will mend
+            _refuse_drift(config, sessions)
+        if local == 0:
             refuse_tables_in_the_way(config, "local", sessions["local"])
     for step in steps:
         module = releases.script(step.side, step.release).module
@@ -63,6 +59,15 @@ def check(
                 release=step.release,
                 hint="nothing was changed; restore a backup if you must go back",
             )
+
+
+def _refuse_drift(config: Config, sessions: dict[Side, Connection]) -> None:
+    try:
+        verification.verify_columns(config, sessions)
+    except VerificationFailed as failed:
+        raise PendingChanges(
+            failed.message, side=failed.side, hint="nothing was changed; see `federation check` and mend it first"
+        ) from failed
 
 
 def require_link(config: Config, cloud: Connection) -> None:
