@@ -544,12 +544,8 @@ def _index_compared(step: StepLocks, values: dict[str, str]) -> None:
     step.lock(SHARE_UPDATE_EXCLUSIVE, _named(_value(values["table"])))
 
 
-def _hospital_required(step: StepLocks, _values: dict[str, str]) -> None:
-    step.lock(ACCESS_SHARE, ("federation_private", "site"), ("federation_private", "guard"))
-
-
 def _nothing(_step: StepLocks, _values: dict[str, str]) -> None:
-    """Only the catalogs are read, or privileges changed."""
+    """Only the catalogs and the toolkit's own books are read, or privileges changed."""
 
 
 def _pattern(template: sql.SQL, after: str = "") -> re.Pattern[str]:
@@ -568,8 +564,8 @@ _OWN_BLOCKS: tuple[tuple[re.Pattern[str], Callable[[StepLocks, dict[str, str]], 
     (_pattern(foreign_tables._DROP_SURPLUS), _surplus_dropped),
     (_pattern(foreign_tables._ANALYZE), _analyzed),
     (_pattern(foreign_tables._IMPORT_BESIDE), _imported_beside),
-    (_pattern(foreign_tables._REQUIRE_HOSPITAL), _hospital_required),
-    (_pattern(sql.SQL("SELECT federation_private.require_hospital()")), _hospital_required),
+    (_pattern(foreign_tables._REQUIRE_HOSPITAL), _nothing),
+    (_pattern(sql.SQL("SELECT federation_private.require_hospital()")), _nothing),
     (_pattern(views._REVOKE_DEFAULTS), _nothing),
     (_pattern(views._REBUILD), _rebuilt),
     (_pattern(user_mappings._USE_SECRET), _nothing),

@@ -43,6 +43,16 @@ CONFLICTS = {
 """What a mode has to wait for, and makes wait."""
 
 
+BOOKS = {
+    ("federation", "alembic_version"),
+    ("federation", "history"),
+    ("federation", "guard"),
+    ("federation_private", "guard"),
+    ("federation_private", "site"),
+}
+"""The toolkit's own, which the guard asks in every step."""
+
+
 @dataclass(frozen=True)
 class Lock:
     """A mode that is taken on a relation."""
@@ -85,7 +95,7 @@ class StepLocks:
         """Take ``mode`` on each, but on what this step has made."""
         for name in names:
             relation = self.relations.resolve(name)
-            if relation not in self.made and not _is_systems(name):
+            if relation not in self.made | BOOKS and not _is_systems(name):
                 self.locks.add(Lock(relation, mode))
 
     def make(self, name: Name) -> Relation:

@@ -14,10 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from alembic import command
+from alembic.runtime.environment import EnvironmentContext
+from alembic.runtime.migration import MigrationStep
+from alembic.script import ScriptDirectory
 
 from federation.config import Config
-from federation.databases import SIDES, connect
+from federation.databases import connect
 from federation.environments import alembic_config
 from federation.errors import FederationError, Side
 from federation.lockstep import lock_rules
@@ -71,11 +73,12 @@ def preview(config: Config, target: str) -> list[PlannedStep]:
     plan = steps_up if position >= max(local, cloud) else steps_down
     steps = plan(releases, local, cloud, position)
     relations: dict[Side, Relations] = {}
-    for side in SIDES:
-        if any(step.side == side for step in steps):
-            with connect(config, side) as connection:
-                relations[side] = Relations.read(connection)
-    return [_planned(config, releases, step, relations[step.side]) for step in steps]
+    directories: dict[Side, ScriptDirectory] = {}
+    for side in {step.side for step in steps}:
+        directories[side] = ScriptDirectory.from_config(alembic_config(config, side))
+        with connect(config, side) as connection:
+            relations[side] = Relations.read(connection)
+    return [_planned(config, releases, directories[step.side], relations[step.side], step) for step in steps]
 
 
 def plan_hash(planned: Sequence[PlannedStep]) -> str:
@@ -87,11 +90,15 @@ def plan_hash(planned: Sequence[PlannedStep]) -> str:
     return hashlib.sha256(json.dumps(parts, ensure_ascii=False).encode()).hexdigest()
 
 
-def _planned(config: Config, releases: Releases, step: Step, relations: Relations) -> PlannedStep:
+def _planned(
+    config: Config, releases: Releases, directory: ScriptDirectory, relations: Relations, step: Step
+) -> PlannedStep:
     script = releases.script(step.side, step.release)
     reversible = hasattr(script.module, "downgrade")
     may_run = step.direction is Direction.UP or reversible
-    statements, reason = _statements(config, releases, step) if may_run else (None, "its file has no downgrade()")
+    statements, reason = (
+        _statements(config, releases, directory, step) if may_run else (None, "its file has no downgrade()")
+    )
     locks = StepLocks(relations)
     for statement in statements or ():
         lock_rules.read(locks, statement)
@@ -108,23 +115,32 @@ def _planned(config: Config, releases: Releases, step: Step, relations: Relation
     )
 
 
-def _statements(config: Config, releases: Releases, step: Step) -> tuple[tuple[str, ...] | None, str | None]:
-    """What Alembic's offline mode writes for the step; or why it cannot."""
-    position = releases.position(step.release)
-    below, at = releases.at(position - 1) or "base", step.release
-    alembic = alembic_config(config, step.side)
-    alembic.output_buffer = io.StringIO()
+def _statements(
+    config: Config, releases: Releases, directory: ScriptDirectory, step: Step
+) -> tuple[tuple[str, ...] | None, str | None]:
+    """What Alembic's offline mode writes for the step; or why it cannot.
+
+    As ``alembic upgrade --sql`` does it, but for reading the whole chain anew for each step.
+
+    https://alembic.sqlalchemy.org/en/latest/api/runtime.html#alembic.runtime.environment.EnvironmentContext
+    """
+    up, written = step.direction is Direction.UP, io.StringIO()
+    alembic, script = alembic_config(config, step.side), directory.get_revision(step.release)
+    alembic.output_buffer = written
+    make = MigrationStep.upgrade_from_script if up else MigrationStep.downgrade_from_script
+    migration = make(directory.revision_map, script)
+    before = releases.at(releases.position(step.release) - up) or "base"
     try:
-        if step.direction is Direction.UP:
-            command.upgrade(alembic, f"{below}:{at}", sql=True)
-        else:
-            command.downgrade(alembic, f"{at}:{below}", sql=True)
+        with EnvironmentContext(
+            alembic, directory, fn=lambda _rev, _context: [migration], as_sql=True, starting_rev=before
+        ):
+            directory.run_env()
     except FederationError as error:
         error.side, error.release = error.side or step.side, error.release or step.release
         raise
     except Exception as error:  # whatever a migration does that asks the database: it is said, and nothing runs
         return None, f"its SQL depends on the database ({type(error).__name__}: {error})"
-    return tuple(_own(alembic.output_buffer.getvalue())), None
+    return tuple(_own(written.getvalue())), None
 
 
 _RUNNING = re.compile(r"^-- Running (?:upgrade|downgrade) .*$", re.MULTILINE)

@@ -277,7 +277,7 @@ def test_odd_names_and_values_are_quoted(noted: Deployment) -> None:
         creating = sql.SQL("CREATE SCHEMA {}; CREATE TABLE {} ({} text, site uuid)")
         owner.execute(creating.format(*(sql.Identifier(*names) for names in ((schema,), (schema, table), (column,)))))
         for _ in range(2):  # the second time it is there and recognised
-            upgrade(noted.config, "0002")
+            assert noted.alembic("local", "upgrade", "0002").returncode == 0
             assert owner.execute(there, [name]).fetchone() == (1,)
             owner.execute("UPDATE federation.alembic_version SET version_num = '0001'")
         result = psql(noted, "upgrade", "0001:0002")
