@@ -34,8 +34,17 @@ class Step:
 def steps_up(releases: Releases, local: int, cloud: int, target: int) -> list[Step]:
     """From the two positions up to ``target``: release by release, in its order, what is done already left out.
 
-    Raises ReleasesDiffer when a side is beyond ``target``, Refused when both are.
+    Raises ReleasesDiffer when a side is beyond ``target``, Refused when both are, or when the hospital has removed
+    what the cloud's next steps import.
     """
+    contract = releases.contract_in_the_way(local, cloud)
+    if contract is not None:
+        raise Refused(
+            f"the cloud, at {releases.at(cloud) or 'base'}, cannot catch up: release {releases.at(contract)} has "
+            "removed what it would import",
+            side="local",
+            hint=f"alembic -n local downgrade {releases.at(contract - 1)}, then run the command again",
+        )
     if min(local, cloud) > target:
         raise Refused(
             f"the databases are at {releases.at(min(local, cloud))}, beyond {releases.at(target) or 'base'}",

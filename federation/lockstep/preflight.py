@@ -46,7 +46,7 @@ def check(
             preconditions.require(session, config, side)
         refuse_tables_in_the_way(config, "cloud", sessions["cloud"])
         require_link(config, sessions["cloud"])
-        if local >= cloud:  # a hospital that was restored from a backup is what the steps will mend
+        if releases.fit(local, cloud):  # where a backup was restored they do not, which is what the steps will mend
             _refuse_drift(config, sessions)
         if local == 0:
             refuse_tables_in_the_way(config, "local", sessions["local"])

@@ -61,6 +61,23 @@ class Releases:
         """Which side's half comes first on the way up; the way down is the other way round."""
         return ("cloud", "local") if self.is_contract(release) else ("local", "cloud")
 
+    def fit(self, local: int, cloud: int) -> bool:
+        """Whether the hospital at ``local`` has what the cloud at ``cloud`` needs."""
+        between = self.ids[min(local, cloud) : max(local, cloud)]
+        return all(self.is_contract(release) == (cloud > local) for release in between)
+
+    def contract_in_the_way(self, local: int, cloud: int) -> int | None:
+        """The first contract release that local has done before the cloud's expand releases below it, or None.
+
+        Only a restored cloud gets there: what those releases import, the hospital has removed.
+        """
+        for n in range(cloud + 1, local + 1):
+            if self.is_contract(self.ids[n - 1]):
+                if n > cloud + 1:
+                    return n
+                cloud = n
+        return None
+
     def script(self, side: Side, release: str) -> Script:
         """The revision of ``release`` on ``side``."""
         return (self.local if side == "local" else self.cloud)[self.ids.index(release)]

@@ -151,10 +151,9 @@ class _Run:
     def verify(self, direction: Direction) -> None:
         """A link that is down keeps nobody from going back: on the way down it is said, and no failure.
 
-        A hospital that was restored from a backup is below the cloud until the last of the steps.
+        Where a backup was restored the databases do not fit each other until the last of the steps.
         """
-        local, cloud = self.positions()
-        if local < cloud:
+        if not self.releases.fit(*self.positions()):
             return
         try:
             verification.verify(self.config, self.sessions)

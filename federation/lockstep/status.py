@@ -48,8 +48,13 @@ class Status:
         """How the two stand to each other."""
         if self.errors:
             return State.UNKNOWN
-        local, cloud = self.releases.position(self.local, "local"), self.releases.position(self.cloud, "cloud")
+        local, cloud = self.positions
         return State.WHOLE if local == cloud else State.LOCAL_AHEAD if local > cloud else State.CLOUD_AHEAD
+
+    @property
+    def positions(self) -> tuple[int, int]:
+        """Where local and cloud stand in the chains; base is 0."""
+        return self.releases.position(self.local, "local"), self.releases.position(self.cloud, "cloud")
 
     @property
     def mark_is_off(self) -> bool:
@@ -63,6 +68,9 @@ class Status:
             case State.UNKNOWN:
                 return None
             case State.LOCAL_AHEAD:
+                contract = self.releases.contract_in_the_way(*self.positions)
+                if contract is not None:
+                    return f"alembic -n local downgrade {self.releases.at(contract - 1)}"
                 return f"federation upgrade {self.local}"
             case State.CLOUD_AHEAD:
                 return f"federation upgrade {self.cloud}"
