@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Literal
@@ -158,6 +159,7 @@ def kill(world: World, point: Point, prepared: Prepared | None = None) -> int:
     world.wire.arm(trap)
     runner = world.start(point.kind, *arguments(point.kind, point.direction), prepared=prepared)
     code = prepared.end()
+    world.runner_said = world.said
     assert trap.sprung, f"the run ended before it was killed: {world.said}"
     assert world.wire.statements[point.number] == point.statement, "another statement than the recorded one"
     world.wire.arm(None)
@@ -218,11 +220,13 @@ def check_recovery(world: World, point: Point, next_command: str | None) -> None
         assert (program, world.federation(point.kind, *given)) == ("federation", 0), f"{next_command}: {world.said}"
         releases = world.read_releases()
         assert releases["local"] == releases["cloud"], f"{next_command} left {releases}"
-    for command, expected in (("upgrade", point.kind), ("downgrade base --yes", "base")):
-        code = world.federation(point.kind, *command.split(), interpreter=mine % 97 == 0)
-        assert code == 0, f"{command} exits with {code}: {world.said}"
-        world.until(lambda: not any(map(world.sessions_left, SIDES)), "a session or a lock is left", patience=10)
-        check_found(world, point, world.found[expected])
+    commands = ["upgrade"], ["downgrade", "base", "--yes"]
+    codes = world.each(point.kind, *commands, interpreter=mine % 97 == 0)
+    with closing(codes):
+        for command, expected, code in zip(commands, (point.kind, "base"), codes, strict=True):
+            assert code == 0, f"{command[0]} exits with {code}: {world.said}"
+            world.until(lambda: not any(map(world.sessions_left, SIDES)), "a session or a lock is left", patience=10)
+            check_found(world, point, world.found[expected])
 
 
 def check_found(world: World, point: Point, expected: Found) -> None:
@@ -237,7 +241,8 @@ def check_found(world: World, point: Point, expected: Found) -> None:
     first = start(point.kind, point.direction)
     for side in SIDES:
         earlier = world.found[first].steps[side] if first != "base" else []
-        assert found.steps[side] == [*earlier, *world.logged_steps(side)], f"{side}: history and log differ"
+        logged = [*earlier, *world.logged_steps(side)]
+        assert found.steps[side] == logged, f"{side}: the history is {found.steps[side]}, the log {logged}"
         ends = ["base", *(after for _, after, _ in found.steps[side])]
         assert [before for before, _, _ in found.steps[side]] == ends[:-1], f"{side}: the history has a gap"
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import hmac
 import json
 import os
 import re
 import select
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Self
 from kill_chains import CHAINS
 from kill_wire import Wire
 from psycopg import sql
+from sqlalchemy.engine import make_url
 
 from federation.administration import bootstrap
 from federation.config import Config
@@ -42,11 +48,27 @@ DATABASES: dict[Side, str] = {"local": "hospital", "cloud": "app"}
 PATIENCE = 60.0
 """Seconds until a command that does not end, or a session that does not go, is a failure."""
 
+MEMORY, ROOM = Path("/dev/shm"), 4 << 30
+
 _LOGGED = re.compile(
     r"^\S+ \S+ UTC \[(?P<backend>\d+)\] (?P<role>\S+)@(?:hospital|app) (?P<transaction>\d+) LOG:  "
     r"(?:statement|execute [^:]*): (?P<text>.*)"
 )
 _STEP = re.compile(r"INSERT INTO federation\.history .* VALUES \('(\w+)', '(\w+)', '(\w+)'")
+
+
+_SETTINGS = {
+    # What was answered as committed survives the servers' being stopped; the machine itself never fails.
+    "synchronous_commit": "on",
+    "log_statement": "all",
+    "log_line_prefix": "%m [%p] %q%u@%d %x ",
+    # The rest is for speed: databases are copied and thrown away by the thousand.
+    "autovacuum": "off",
+    "dynamic_shared_memory_type": "mmap",  # in the data directory, which is removed after a crash
+    "jit": "off",
+    "shared_buffers": "16MB",
+    "wal_level": "replica",
+}
 
 
 @dataclass(frozen=True)
@@ -59,6 +81,27 @@ class Found:
     mark: str | None
     steps: dict[Side, list[tuple[str, ...]]]
     """Of the history: from, to and result."""
+
+
+@contextmanager
+def _in_memory() -> Iterator[None]:
+    """Temporary folders in memory, if the machine has room there: copies of databases are many small files."""
+    before = tempfile.tempdir
+    try:
+        if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > ROOM:
+            tempfile.tempdir = str(MEMORY)
+        yield
+    finally:
+        tempfile.tempdir = before
+
+
+def _verifier(password: str) -> str:
+    """https://www.postgresql.org/docs/current/catalog-pg-authid.html, with one iteration."""
+    salt = os.urandom(16)
+    salted = hashlib.pbkdf2_hmac("sha256", password.encode(), salt, 1)
+    client, server = (hmac.digest(salted, key, "sha256") for key in (b"Client Key", b"Server Key"))
+    stored = hashlib.sha256(client).digest()
+    return "SCRAM-SHA-256$1:{}${}:{}".format(*(base64.b64encode(part).decode() for part in (salt, stored, server)))
 
 
 class Prepared:
@@ -82,16 +125,20 @@ class Prepared:
         self.stdout.close()
         self.process.wait(PATIENCE)
 
-    def start(self, arguments: Sequence[str], environ: dict[str, str], folder: Path, log: Path) -> int:
-        """The process id of the command's."""
-        job = {"arguments": arguments, "environ": environ, "folder": str(folder), "log": str(log)}
+    def start(self, commands: Sequence[Sequence[str]], environ: dict[str, str], folder: Path, log: Path) -> int:
+        """The process id of the fork that runs ``commands``."""
+        job = {"commands": commands, "environ": environ, "folder": str(folder), "log": str(log)}
         self.stdin.write(json.dumps(job).encode() + b"\n")
         select.select([self.stdout], [], [], PATIENCE)  # the wire waits, or a trap might spring first
         return self._number()
 
     def end(self) -> int:
-        """Its exit code, once it has ended; the wire works meanwhile."""
+        """The exit code of a command, once it has ended; the wire works meanwhile."""
         return self._number()
+
+    def go_on(self, word: str) -> None:
+        """``on`` to the next command, or ``stop``."""
+        self.stdin.write(f"{word}\n".encode())
 
     def _number(self) -> int:
         deadline = time.monotonic() + PATIENCE
@@ -109,22 +156,23 @@ class World:
 
     def __init__(self, binaries: Binaries, folder: Path) -> None:
         self.folder = folder
-        # What was answered as committed survives the servers' being stopped; the machine itself never fails.
-        self.pair = Pair(
-            binaries,
-            settings={"synchronous_commit": "on", "log_statement": "all", "log_line_prefix": "%m [%p] %q%u@%d %x "},
-        )
+        self.pair = Pair(binaries, settings=_SETTINGS)
         self.roots = {kind: folder / kind for kind in CHAINS}
         self.stack = ExitStack()
         self.pool = ThreadPoolExecutor(2)
         self.found: dict[str, Found] = {}
         self.recorded: dict[str, Any] = {}
+        self.runner_said = ""
+        self.crashed: set[Side] = set()
+        self.before_crash: dict[Side, list[tuple[str, ...]]] = {side: [] for side in SIDES}
+        """What `logged_steps` had found when the server came back: ids that it lost are given out again."""
         self._sessions: dict[tuple[Side, str], psycopg.Connection[Any]] = {}
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             stack.enter_context(self.pool)
-            stack.enter_context(self.pair)
+            with _in_memory():
+                stack.enter_context(self.pair)
             ports = {"local": self.pair.local.port, "cloud": self.pair.cloud.port, "link": self.pair.local.port}
             self.wire = stack.enter_context(Wire(ports))
             self.prepared = Prepared(self.wire)
@@ -138,6 +186,7 @@ class World:
             config = self.config("expand")
             for side in SIDES:
                 bootstrap.apply(config, side)
+                self._hurry_logins(side)
             self.keep("base")
             self.stack = stack.pop_all()
         return self
@@ -149,6 +198,18 @@ class World:
         traceback: TracebackType | None,
     ) -> None:
         self.stack.__exit__(kind, error, traceback)
+
+    def _hurry_logins(self, side: Side) -> None:
+        """Verifiers of one iteration: 4096 of them, at both ends of each connection, are most of a login's time."""
+        environ = self.environ()
+        url = make_url(environ[f"FEDERATION_{side.upper()}_URL"])
+        logins = {str(url.username): str(url.password)}
+        if side == "local":
+            config = self.config("expand")
+            logins |= dict(config.link_login(role) for role in ("link", "service"))
+        for role, password in logins.items():
+            command = sql.SQL("ALTER ROLE {} PASSWORD {}").format(sql.Identifier(role), sql.Literal(_verifier(password)))
+            self.session(side).execute(command)
 
     def server(self, side: Side) -> Server:
         return self.pair.local if side == "local" else self.pair.cloud
@@ -173,21 +234,40 @@ class World:
     def start(self, kind: str, *arguments: str, prepared: Prepared | None = None) -> int:
         """Start a command whose statements go through the wire; its process id."""
         environ = self._process_environ(through_wire=True)
-        return (prepared or self.prepared).start(arguments, environ, self.roots[kind], self.folder / "said")
+        return (prepared or self.prepared).start([arguments], environ, self.roots[kind], self.folder / "said")
 
-    def federation(self, kind: str, *arguments: str, interpreter: bool = False) -> int:
-        """Run a command to its end; its exit code. ``interpreter``: in a new one, not in a fork."""
-        environ = self._process_environ()
-        if not interpreter:
-            self.prepared.start(arguments, environ, self.roots[kind], self.folder / "said")
-            return self.prepared.end()
-        command = [sys.executable, "-m", "federation", *arguments]
-        with (
-            (self.folder / "said").open("wb") as log,
-            subprocess.Popen(command, cwd=self.roots[kind], env=environ, stdout=log, stderr=log) as process,
-        ):
-            self.until(lambda: process.poll() is not None, "the command did not end")
-            return process.returncode
+    def federation(self, kind: str, *arguments: str) -> int:
+        """Run a command to its end; its exit code."""
+        (code,) = self.each(kind, arguments)
+        return code
+
+    def each(self, kind: str, *commands: Sequence[str], interpreter: bool = False) -> Iterator[int]:
+        """Run commands in one fresh process, or each in an ``interpreter`` of its own; the exit codes, each when it
+        is known and before the next command."""
+        environ, folder, said = self._process_environ(), self.roots[kind], self.folder / "said"
+        if interpreter:
+            for arguments in commands:
+                command = [sys.executable, "-m", "federation", *arguments]
+                with (
+                    said.open("wb") as log,
+                    subprocess.Popen(command, cwd=folder, env=environ, stdout=log, stderr=log) as process,
+                ):
+                    self.until(lambda process=process: process.poll() is not None, "the command did not end")
+                    yield process.returncode
+            return
+        self.prepared.start(commands, environ, folder, said)
+        left = len(commands)
+        try:
+            while left:
+                code = self.prepared.end()
+                left -= 1
+                yield code
+                if left:
+                    self.prepared.go_on("on")
+        finally:
+            if left:
+                self.prepared.go_on("stop")
+                self.prepared.end()
 
     def _process_environ(self, *, through_wire: bool = False) -> dict[str, str]:
         clean = {name: value for name, value in os.environ.items() if not name.startswith("FEDERATION_")}
@@ -218,6 +298,7 @@ class World:
             self.disconnect(side, database)
             self.until(lambda side=side: not self.sessions_left(side), "a session does not end")
             self.server(side).create_database(f"{name}_{side}", template=database)
+            self.server(side).connect(f"{name}_{side}").close()  # which leaves the cache file that a copy then has, too
         if name != "base":
             self.found[name] = self.look()
 
@@ -238,6 +319,7 @@ class World:
         if side == "local":
             session.execute(self._privileges)
         os.truncate(self.server(side).log, 0)
+        self.before_crash[side] = []
 
     @cached_property
     def _privileges(self) -> sql.Composed:
@@ -253,10 +335,15 @@ class World:
         """Immediately: a crash."""
         self.disconnect(side)
         self.server(side).stop("immediate")
+        self.crashed.add(side)
 
     def restart(self) -> None:
-        for side in SIDES:
+        """Start what was stopped."""
+        for side in self.crashed:
             self.server(side).start()
+            self.before_crash[side] = self.logged_steps(side)
+            os.truncate(self.server(side).log, 0)
+        self.crashed.clear()
 
     def terminate(self, side: Side, backend: int) -> None:
         self.session(side).execute("SELECT pg_terminate_backend(%s)", [backend])
@@ -311,8 +398,12 @@ class World:
             elif text.startswith("COMMIT") and backend in steps:
                 asked.append((line["transaction"], steps.pop(backend)))
         session = self.session(side)
-        status = "SELECT pg_xact_status(%s::xid8) = 'committed'"
-        return [step for transaction, step in asked if session.execute(status, [transaction]).fetchall() == [(True,)]]
+        status = (
+            "SELECT CASE WHEN %(id)s::xid8 < pg_snapshot_xmax(pg_current_snapshot()) "
+            "THEN pg_xact_status(%(id)s::xid8) = 'committed' END"
+        )
+        carried_out = [step for id_, step in asked if session.execute(status, {"id": id_}).fetchall() == [(True,)]]
+        return [*self.before_crash[side], *carried_out]
 
     def logged_statements(self, side: Side) -> list[str]:
         """The first lines of the statements of the database's owner and of the link."""
@@ -323,9 +414,9 @@ class World:
         matches = map(_LOGGED.match, server.log_text().splitlines())
         return (match for match in matches if match is not None and match["role"] != server.superuser)
 
-    def record(self, kind: str, *arguments: str) -> list[Statement]:
+    def record(self, kind: str, *arguments: str, prepared: Prepared | None = None) -> list[Statement]:
         """Run a command undisturbed: its statements."""
         self.wire.arm(None)
-        self.start(kind, *arguments)
-        assert self.prepared.end() == 0, self.said
+        self.start(kind, *arguments, prepared=prepared)
+        assert (prepared or self.prepared).end() == 0, self.said
         return self.wire.statements

@@ -1,0 +1,192 @@
+"""Runs killed at every statement, in four ways, and what one upgrade and one downgrade make of it afterwards.
+
+    python -m pytest tests/lockstep/test_kill_matrix.py                                a seeded sample
+    KILL_MATRIX=full python -m pytest -n 2 -rP tests/lockstep/test_kill_matrix.py      all of it
+
+KILL_MATRIX_SEED repeats a sample.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from typing import TYPE_CHECKING
+
+import pytest
+from conftest import FOUND
+from kill_chains import CHAINS
+from kill_points import (
+    DIRECTIONS,
+    EVERYWHERE,
+    WAYS,
+    Point,
+    arguments,
+    points,
+    recordings,
+    start,
+    step_commits,
+    survive,
+)
+from kill_world import Prepared, World
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from kill_points import Direction, Way
+
+    from federation.servers import Binaries
+
+FULL = os.environ.get("KILL_MATRIX") == "full"
+SEED = os.environ.get("KILL_MATRIX_SEED") or str(random.randrange(10**6))
+
+MANY = 10
+"""Failed points after which a test gives up."""
+
+REFUSED_TO_SAY = {1, 2}
+"""Exit codes of a runner that was not killed itself and does not know what happened to it."""
+
+
+@pytest.fixture(scope="module")
+def world(binaries: Binaries, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    with World(binaries, tmp_path_factory.mktemp("kills")) as world:
+        yield world
+
+
+def survive_all(world: World, chosen: list[Point]) -> None:
+    """Kill at each; what failed is told together."""
+    failed, codes = [], dict.fromkeys(map(str, range(-9, 10)), 0)
+    for point in chosen:
+        try:
+            code = survive(world, point)
+            codes[str(code)] += 1
+            assert code not in REFUSED_TO_SAY, f"{point}: the runner exits with {code}: {world.runner_said}"
+        except AssertionError as error:
+            failed.append(str(error))
+            if len(failed) == MANY:
+                break
+    print(f"killed at {len(chosen)} points, exit codes {({code: n for code, n in codes.items() if n})}, seed {SEED}")
+    assert not failed, f"{len(failed)} of {len(chosen)} points failed, seed {SEED}:\n" + "\n".join(failed)
+
+
+@pytest.mark.skipif(not FULL, reason="KILL_MATRIX=full runs it; a sample is run below")
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("kind", CHAINS)
+def test_killed_at_any_statement_a_run_is_recovered_by_one_command(
+    world: World, kind: str, direction: Direction, way: Way
+) -> None:
+    statements = recordings(world, kind)[direction]
+    chosen = list(points(kind, direction, way, statements))
+    assert {point.number for point in chosen} == set(range(len(statements)))
+    for number in step_commits(statements):
+        assert {point.phase for point in chosen if point.number == number} == set(EVERYWHERE)
+    print(f"{world.pair.local.binaries.version} {kind} {direction} {way}: {len(statements)} statements")
+    survive_all(world, chosen)
+
+
+@pytest.mark.skipif(FULL, reason="all of it is run above")
+@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("kind", CHAINS)
+def test_killed_at_a_commit_or_elsewhere_a_run_is_recovered_by_one_command(
+    world: World, binaries: Binaries, kind: str, direction: Direction
+) -> None:
+    """Before, at and after each half's COMMIT, in one of the ways and on one of the servers; and at one more statement."""
+    statements = recordings(world, kind)[direction]
+    chance = random.Random(f"{SEED} {kind} {direction}")
+    at_commits = []
+    for number in sorted(step_commits(statements)):
+        for phase in EVERYWHERE:
+            server, way = chance.choice(FOUND), chance.choice(WAYS)
+            if server == binaries:
+                all_of_way = points(kind, direction, way, statements)
+                at_commits += [point for point in all_of_way if (point.number, point.phase) == (number, phase)]
+    elsewhere = chance.choice(list(points(kind, direction, chance.choice(WAYS), statements)))
+    survive_all(world, [*at_commits, elsewhere])
+
+
+@pytest.mark.parametrize("kind", CHAINS)
+def test_each_half_of_a_release_has_at_least_five_statements(world: World, kind: str) -> None:
+    for direction, statements in recordings(world, kind).items():
+        halves = step_commits(statements)
+        assert len(halves) == 2 * (len(CHAINS[kind].releases) - (CHAINS[kind].start != "base"))
+        for number in halves:
+            way = statements[number].way
+            own = [one.text for one in statements[:number] if one.way == way]
+            begun = max(n for n, text in enumerate(own) if text.startswith("BEGIN"))
+            written = [text for text in own[begun + 1 :] if not text.startswith("SELECT")]
+            assert len(written) - len(("version", "history")) >= 5, (direction, written)
+
+
+# What a broken toolkit would be: each must be found out.
+
+WRONG_SIDE_FIRST = """
+import federation.environments.runtime as runtime
+from federation.lockstep.release import Releases
+right = Releases.order
+Releases.order = lambda self, release: right(self, release)[::-1]
+runtime._override = lambda: "the guard would refuse"
+"""
+VERSION_ROW_APART = """
+import federation.environments.runtime as runtime
+right = runtime._prepared
+def prepared(*arguments):
+    def generate(heads, context):
+        for step in right(*arguments)(heads, context):
+            def torn(migration=step.migration_fn, **given):
+                migration(**given)
+                context.connection.exec_driver_sql("COMMIT")
+                context.connection.exec_driver_sql("BEGIN")
+            step.migration_fn = torn
+            yield step
+    return generate
+runtime._prepared = prepared
+"""
+MARK_LEFT = """
+from federation import guard
+guard.settle = lambda *_, **__: None
+"""
+
+
+def found_out(world: World, kind: str, direction: Direction, preamble: str, text: str) -> str:
+    """What the matrix says of a runner that ``preamble`` breaks, killed where ``text`` begins for the last time."""
+    recordings(world, kind)
+    broken = Prepared(world.wire, preamble)
+    try:
+        world.clone(start(kind, direction))
+        statements = world.record(kind, *arguments(kind, direction), prepared=broken)
+        number = max(n for n, one in enumerate(statements) if one.text.startswith(text))
+        point = Point(kind, direction, "runner", number, statements[number], "before")
+        with pytest.raises(AssertionError) as raised:
+            survive(world, point, broken)
+    finally:
+        broken.close()
+    return str(raised.value)
+
+
+def test_a_runner_that_takes_the_wrong_side_first_is_found_out(world: World) -> None:
+    assert "the wrong side is ahead" in found_out(
+        world, "contract", "upgrade", WRONG_SIDE_FIRST, "INSERT INTO federation.history"
+    )
+
+
+def test_a_version_row_that_is_committed_apart_from_its_statements_is_found_out(world: World) -> None:
+    assert "exists" in found_out(
+        world, "concurrent", "upgrade", VERSION_ROW_APART, "INSERT INTO federation.history"
+    )
+
+
+def test_a_recovery_that_leaves_the_mark_is_found_out(world: World) -> None:
+    statements = recordings(world, "expand")["downgrade"]
+    cloud = min(step_commits(statements))
+    (point,) = (
+        point
+        for point in points("expand", "downgrade", "runner", statements)
+        if (point.number, point.phase) == (cloud, "after")
+    )
+    right, world.prepared = world.prepared, Prepared(world.wire, MARK_LEFT)
+    try:
+        with pytest.raises(AssertionError, match=r"the mark is|exits with"):
+            survive(world, point, right)
+    finally:
+        world.prepared.close()
+        world.prepared = right
