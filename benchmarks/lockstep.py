@@ -1,4 +1,5 @@
-"""What lockstep costs: `federation upgrade head` beside two alembic commands, beside psql, beside bare imports.
+"""What lockstep costs: `federation upgrade head` beside two alembic commands, beside psql, beside bare imports, and
+beside itself without guard and verification; then chains of a hundred small releases.
 
     make bench        (or: python benchmarks/lockstep.py [--rounds N] [--pg-bin DIR] [--json])
 
@@ -24,6 +25,7 @@ from pathlib import Path
 from typing import Self
 
 import click
+import many_releases
 from rich.console import Console
 from rich.table import Table
 from sqlalchemy.engine import make_url
@@ -44,6 +46,29 @@ SCHEMA_VERSION = 1
 MOST_OVER_PSQL = 1.3
 """Seconds that ``federation upgrade head`` may take longer than psql."""
 
+MANY = 100
+"""Releases of the long chains."""
+
+RELEASES_A_SECOND = 8.0
+"""How many of them are to be done in a second, both sides, guard and verification included."""
+
+# The runner without what makes it safe, for comparison only: no release is verified, the trigger lets all pass, and the
+# hospital is told nothing.
+_UNGUARDED = """
+from federation import guard
+from federation.cli import main
+from federation.guard import housekeeping
+from federation.lockstep import preflight, verification
+
+verification.verify = verification.verify_columns = lambda *_: None
+guard.settle = preflight.require_link = lambda *_: None
+housekeeping._TRIGGER += (
+    "; CREATE OR REPLACE FUNCTION federation.guard_version() RETURNS trigger "
+    "LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'"
+)
+main()
+"""
+
 _PYTHON = (sys.executable, "-m")
 _IMPORTS = "import federation.cli.upgrade, federation.environments.runtime, alembic.command"
 
@@ -59,6 +84,7 @@ class Contender:
     name: str
     commands: Sequence[tuple[Sequence[str | Path], Mapping[str, str]]]
     migrates: bool = True
+    root: Path = ROOT
     seconds: list[float] = field(default_factory=list)
 
     @property
@@ -69,7 +95,7 @@ class Contender:
         """Seconds, and what the last command wrote to standard output. Raises Failed."""
         started, output = time.perf_counter(), ""
         for command, variables in self.commands:
-            output = _run(command, {**environ, **variables})
+            output = _run(command, {**environ, **variables}, self.root)
         return time.perf_counter() - started, output
 
     def to_dict(self) -> dict[str, object]:
@@ -144,9 +170,11 @@ class Result:
 
     version: str
     federation: Contender
+    unguarded: Contender
     alembic: Contender
     psql: Contender
     imports: Contender
+    many: Contender
     steps: list[float] = field(default_factory=list)
 
     @classmethod
@@ -161,14 +189,23 @@ class Result:
         return cls(
             binaries.version,
             Contender("federation upgrade head", [((*_PYTHON, "federation", "upgrade", "head", "--json"), {})]),
+            Contender(
+                "the same, no guard, no verification",
+                [((sys.executable, "-c", _UNGUARDED, "upgrade", "head", "--json"), {})],
+            ),
             Contender("alembic -n local, then -n cloud", [(alembic[side], {}) for side in SIDES]),
             Contender("the same SQL in psql", [((*psql, scripts[side]), databases.psql(side)) for side in SIDES]),
             Contender("bare imports", [((sys.executable, "-c", _IMPORTS), {})], migrates=False),
+            Contender(
+                f"{MANY} small releases",
+                [((*_PYTHON, "federation", "upgrade", "head", "--json"), {})],
+                root=many_releases.write(folder / "many", MANY),
+            ),
         )
 
     @property
     def contenders(self) -> list[Contender]:
-        return [self.federation, self.alembic, self.psql, self.imports]
+        return [self.federation, self.unguarded, self.alembic, self.psql, self.imports]
 
     @property
     def targets(self) -> list[tuple[str, float, float, bool]]:
@@ -178,6 +215,11 @@ class Result:
             ("less than the two alembic commands", median, alembic, median < alembic),
             (f"at most psql plus {MOST_OVER_PSQL:g} s", median, psql, median <= psql),
         ]
+
+    @property
+    def releases_a_second(self) -> float:
+        """Of the long chains, the command's start included."""
+        return MANY / self.many.median
 
     @property
     def parts(self) -> dict[str, float]:
@@ -198,6 +240,12 @@ class Result:
             "processors": os.cpu_count(),
             "rounds": len(self.steps),
             "contenders": [contender.to_dict() for contender in self.contenders],
+            "many_releases": self.many.to_dict()
+            | {
+                "releases_a_second": round(self.releases_a_second, 1),
+                "target": RELEASES_A_SECOND,
+                "met": self.releases_a_second >= RELEASES_A_SECOND,
+            },
             "federation": {name: round(seconds, 3) for name, seconds in self.parts.items()},
             "targets": [
                 {"target": name, "median": round(median, 3), "limit": round(limit, 3), "met": met}
@@ -224,6 +272,10 @@ def measure(rounds: int, console: Console) -> Result:
                     contender.seconds.append(seconds)
                     if contender is result.federation:
                         result.steps.append(sum(step["seconds"] for step in json.loads(output)["steps"]))
+        for n in range(min(rounds, 3)):
+            console.print(f"{MANY} releases, round {n + 1}", style="dim")
+            databases.renew()
+            result.many.seconds.append(result.many.run(databases.environ)[0])
         return result
 
 
@@ -243,11 +295,15 @@ def show(result: Result, console: Console) -> None:
     for name, median, limit, met in result.targets:
         verdict = "[green]met[/]" if met else "[yellow]missed[/]"
         console.print(f"{name}: {median:.2f} of {limit:.2f}, {verdict}")
+    met = result.releases_a_second >= RELEASES_A_SECOND
+    verdict = "[green]met[/]" if met else "[yellow]missed[/]"
+    figures = f"{result.many.median:.1f} s, {result.releases_a_second:.1f} releases a second"
+    console.print(f"{result.many.name}: {figures}, at least {RELEASES_A_SECOND:g} wanted, {verdict}")
 
 
-def _run(command: Sequence[str | Path], environ: Mapping[str, str]) -> str:
-    """Standard output of ``command``, run in the repository's root. Raises Failed with its standard error."""
-    done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, check=False)
+def _run(command: Sequence[str | Path], environ: Mapping[str, str], root: Path = ROOT) -> str:
+    """Standard output of ``command``, run in ``root``. Raises Failed with its standard error."""
+    done = subprocess.run(command, cwd=root, env=environ, capture_output=True, text=True, check=False)
     if done.returncode:
         raise Failed(f"{' '.join(map(str, command))} ended with {done.returncode}\n{done.stderr.strip()}")
     return done.stdout
