@@ -101,7 +101,12 @@ def survey(connection: Connection, side: Side, declared: Declared, *, ask_hospit
             for name, view in zip(names, views, strict=True):
                 if (schema, view) in made:
                     found.bodies[name] = made[schema, view].definition or ""
-        if ask_hospital and server is not None and names and _leads_to_the_hospital(config, server):
+        if (
+            ask_hospital
+            and server is not None
+            and names
+            and _leads_to_the_hospital(config, server, connection.exec_driver_sql("SELECT current_user").scalar_one())
+        ):
             found.hospital = _import(connection, config, names)
     return found
 
@@ -146,10 +151,9 @@ def _refuse_unknown_types(survey: Survey) -> None:
         )
 
 
-def _leads_to_the_hospital(config: Config, server: Server) -> bool:
+def _leads_to_the_hospital(config: Config, server: Server, owner: str) -> bool:
     """Whether the link goes where this deployment says; if not, that is found, and there is nobody to ask."""
     address = config.link_address().options()
-    owner = config.url("cloud").username
     login = SERVICE if owner in server.mappings else LINK
     user = server.mappings.get(owner if owner in server.mappings else "public")
     return address.items() <= server.options.items() and user == login.name(config)
