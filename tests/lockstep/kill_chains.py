@@ -92,7 +92,7 @@ FOUNDATION = Release(
             'op.create_table("note", sa.Column("id", sa.Uuid, primary_key=True), '
             'sa.Column("site", sa.Uuid, nullable=False))',
             'op.add_column("note", sa.Column("text", sa.Text))',
-            'op.execute("INSERT INTO note SELECT CAST(lpad(CAST(n AS text), 32, \'0\') AS uuid), '
+            "op.execute(\"INSERT INTO note SELECT CAST(lpad(CAST(n AS text), 32, '0') AS uuid), "
             f"CAST('{SITE_ID}' AS uuid) FROM generate_series(1, {ROWS}) AS n\")",
             f'op.execute("{TEXT}")',
             'op.create_index("note_site", "note", ["site"])',
@@ -169,7 +169,7 @@ ADD_DUE = Release(
             _foreign(add="due"),
             f"op.replace_rls_view({_view('text', 'due')}, was={_view('text')})",
             'op.grant(("UPDATE",), "note", to=("service_role",))',
-            'op.execute("COMMENT ON VIEW note IS \'with due\'")',
+            "op.execute(\"COMMENT ON VIEW note IS 'with due'\")",
             *NOTE_DUE,
         ),
         (

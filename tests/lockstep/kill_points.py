@@ -47,6 +47,8 @@ class Point:
     """Of the statement, in the recorded run."""
     statement: Statement
     phase: Phase
+    of_step: bool = False
+    """Whether the statement is the COMMIT of a release's half, or leaves the transaction."""
     remote_commit: int | None = None
     """At the cloud's COMMIT: the number of the hospital's COMMIT inside it. The moment is between the two."""
 
@@ -62,11 +64,20 @@ def commits(statement: Statement) -> bool:
 
 
 def points(kind: str, direction: Direction, way: Way, statements: Sequence[Statement]) -> Iterator[Point]:
-    """One a statement; three where something is committed."""
+    """One a statement; three where something is committed. The link's own statements have one way each."""
+    steps = step_commits(statements)
     for number, statement in enumerate(statements):
+        if statement.way == "link" and not turn(number, way):
+            continue
         for phase in EVERYWHERE if commits(statement) else (ONCE[way],):
             remote = _remote_commit(number, statements) if phase == "at" and statement.way == "cloud" else None
-            yield Point(kind, direction, way, number, statement, phase, remote)
+            of_step = number in steps or "CONCURRENTLY" in statement.text
+            yield Point(kind, direction, way, number, statement, phase, of_step, remote)
+
+
+def turn(number: int, way: Way) -> bool:
+    """Whether it is this way's turn: each statement has one of the four."""
+    return number % len(WAYS) == WAYS.index(way)
 
 
 def step_commits(statements: Sequence[Statement]) -> set[int]:
@@ -179,6 +190,8 @@ def check_between(world: World, point: Point) -> str | None:
     """Both at one release or one step apart, in the direction allowed; what status says to type next."""
     before = world.read_releases()
     _check_invariant(point, before)
+    if not world.written():
+        return None  # as the recorded run found them
     status = read_status(world.config(point.kind))
     after = world.read_releases()
     _check_invariant(point, after)
@@ -238,6 +251,11 @@ def check_found(world: World, point: Point, expected: Found) -> None:
     assert found.rows == expected.rows
     assert found.releases == expected.releases
     assert found.mark == found.releases["cloud"], f"the mark is {found.mark}, the cloud's release {found.releases}"
+    check_history(world, point, found)
+
+
+def check_history(world: World, point: Point, found: Found) -> None:
+    """A row for each COMMIT of a step that the server's log shows, and no gap."""
     first = start(point.kind, point.direction)
     for side in SIDES:
         earlier = world.found[first].steps[side] if first != "base" else []
@@ -247,16 +265,38 @@ def check_found(world: World, point: Point, expected: Found) -> None:
         assert [before for before, _, _ in found.steps[side]] == ends[:-1], f"{side}: the history has a gap"
 
 
-def survive(world: World, point: Point, prepared: Prepared | None = None) -> int:
-    """Kill and check; the killed runner's exit code. AssertionError, naming the point, unless everything holds."""
+def check_left(world: World, point: Point) -> bool:
+    """Whether the kill left what has been recovered from before: then it need not be done once more.
+
+    The commands know nothing but the databases; nothing else of the killed run is left, which is looked at.
+    """
+    world.until(lambda: not any(map(world.sessions_left, SIDES)), "a session or a lock is left", patience=10)
+    if not world.written():
+        world.pristine = start(point.kind, point.direction)
+        return True  # the recorded run went from there
+    found = world.look()
+    check_history(world, point, found)
+    state = f"{point.kind} {found}"
+    if state in world.recovered:
+        return True
+    world.recovered.add(state)
+    return False
+
+
+def survive(world: World, point: Point, prepared: Prepared | None = None, *, recover: bool = True) -> int:
+    """Kill and check; the killed runner's exit code. AssertionError, naming the point, unless everything holds.
+
+    Unless it is to ``recover`` in any case, a recovery from databases that are the same in everything is not repeated.
+    """
     try:
         code = kill(world, point, prepared)
-        check_recovery(world, point, check_between(world, point))
+        next_command = check_between(world, point)
+        if recover or not check_left(world, point):
+            check_recovery(world, point, next_command)
+            world.recoveries += 1
     except AssertionError as error:
         raise AssertionError(f"{point}: {error}") from error
     finally:
         world.wire.arm(None)
         world.restart()
     return code
-
-

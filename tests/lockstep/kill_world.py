@@ -48,7 +48,7 @@ DATABASES: dict[Side, str] = {"local": "hospital", "cloud": "app"}
 PATIENCE = 60.0
 """Seconds until a command that does not end, or a session that does not go, is a failure."""
 
-MEMORY, ROOM = Path("/dev/shm"), 4 << 30
+MEMORY, ROOM = Path("/dev/shm"), 4 << 30  # noqa: S108
 
 _LOGGED = re.compile(
     r"^\S+ \S+ UTC \[(?P<backend>\d+)\] (?P<role>\S+)@(?:hospital|app) (?P<transaction>\d+) LOG:  "
@@ -163,6 +163,12 @@ class World:
         self.found: dict[str, Found] = {}
         self.recorded: dict[str, Any] = {}
         self.runner_said = ""
+        self.recoveries = 0
+        self.recovered: set[str] = set()
+        """States of the databases, as `Found` shows them, from which a recovery was seen."""
+        self.cloned: tuple[str, list[int]] = "", []
+        self.pristine: str | None = None
+        """The template that the databases still are."""
         self.crashed: set[Side] = set()
         self.before_crash: dict[Side, list[tuple[str, ...]]] = {side: [] for side in SIDES}
         """What `logged_steps` had found when the server came back: ids that it lost are given out again."""
@@ -208,7 +214,9 @@ class World:
             config = self.config("expand")
             logins |= dict(config.link_login(role) for role in ("link", "service"))
         for role, password in logins.items():
-            command = sql.SQL("ALTER ROLE {} PASSWORD {}").format(sql.Identifier(role), sql.Literal(_verifier(password)))
+            command = sql.SQL("ALTER ROLE {} PASSWORD {}").format(
+                sql.Identifier(role), sql.Literal(_verifier(password))
+            )
             self.session(side).execute(command)
 
     def server(self, side: Side) -> Server:
@@ -303,8 +311,22 @@ class World:
             self.found[name] = self.look()
 
     def clone(self, name: str) -> None:
-        """Both databases anew from their templates; the servers' logs begin again."""
-        list(self.pool.map(lambda side: self._clone(side, name), SIDES))
+        """Both databases anew from their templates, unless they are what was cloned; the servers' logs begin again."""
+        if self.pristine != name:
+            list(self.pool.map(lambda side: self._clone(side, name), SIDES))
+        for side in SIDES:
+            os.truncate(self.server(side).log, 0)
+            self.before_crash[side] = []
+        self.pristine = None
+        self.cloned = name, [self._next_transaction(side) for side in SIDES]
+
+    def written(self) -> bool:
+        """Whether any transaction since `clone` had an id; without one the databases are what was cloned."""
+        return [self._next_transaction(side) for side in SIDES] != self.cloned[1]
+
+    def _next_transaction(self, side: Side) -> int:
+        query = "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint"
+        return int(self.session(side).execute(query).fetchall()[0][0])
 
     def _clone(self, side: Side, name: str) -> None:
         database, owner = DATABASES[side], {"local": "hospital_owner", "cloud": "postgres"}[side]
@@ -318,8 +340,6 @@ class World:
         )
         if side == "local":
             session.execute(self._privileges)
-        os.truncate(self.server(side).log, 0)
-        self.before_crash[side] = []
 
     @cached_property
     def _privileges(self) -> sql.Composed:
@@ -350,12 +370,16 @@ class World:
 
     def sessions_left(self, side: Side) -> list[tuple[Any, ...]]:
         """Sessions of the runner and of the link, and advisory locks."""
-        return self.session(side).execute(
-            "SELECT a.pid::text, a.application_name, a.state, a.query FROM pg_stat_activity AS a "
-            "WHERE a.datname = %(name)s AND a.usename <> %(superuser)s "
-            "UNION ALL SELECT pid::text, 'lock', mode, '' FROM pg_locks WHERE locktype = 'advisory'",
-            {"name": DATABASES[side], "superuser": self.server(side).superuser},
-        ).fetchall()
+        return (
+            self.session(side)
+            .execute(
+                "SELECT a.pid::text, a.application_name, a.state, a.query FROM pg_stat_activity AS a "
+                "WHERE a.datname = %(name)s AND a.usename <> %(superuser)s "
+                "UNION ALL SELECT pid::text, 'lock', mode, '' FROM pg_locks WHERE locktype = 'advisory'",
+                {"name": DATABASES[side], "superuser": self.server(side).superuser},
+            )
+            .fetchall()
+        )
 
     def lock_left(self, side: Side) -> bool:
         query = "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory')"
@@ -366,24 +390,26 @@ class World:
         return {side: self._release(side) for side in SIDES}
 
     def _release(self, side: Side) -> str:
-        session = self.session(side, DATABASES[side])
-        if session.execute("SELECT to_regclass('federation.alembic_version')").fetchall() == [(None,)]:
-            return ""
-        return "".join(name for (name,) in session.execute("SELECT version_num FROM federation.alembic_version"))
+        version = "SELECT version_num FROM federation.alembic_version"
+        return "".join(name for (name,) in self._rows(side, "federation.alembic_version", version))
 
     def look(self) -> Found:
         catalogs, steps = {}, {}
         for side in SIDES:
             session = self.session(side, DATABASES[side])
             session.execute("SET search_path = pg_catalog")
-            catalogs[side] = [line for (line,) in session.execute(CATALOG)]
+            catalogs[side] = [line for (line,) in session.execute(CATALOG, prepare=True)]
             history = "SELECT from_release, to_release, result FROM federation.history ORDER BY id"
-            steps[side] = session.execute(history).fetchall()
-        local = self.session("local", DATABASES["local"])
-        there = local.execute("SELECT to_regclass('public.note') IS NOT NULL").fetchall() == [(True,)]
-        rows = local.execute("SELECT to_jsonb(note)::text FROM public.note ORDER BY id").fetchall() if there else []
-        marks = local.execute("SELECT cloud_release FROM federation.guard").fetchall()
+            steps[side] = self._rows(side, "federation.history", history)
+        rows = self._rows("local", "public.note", "SELECT to_jsonb(note)::text FROM public.note ORDER BY id")
+        marks = self._rows("local", "federation.guard", "SELECT cloud_release FROM federation.guard")
         return Found(catalogs, rows, self.read_releases(), marks[0][0] if marks else None, steps)
+
+    def _rows(self, side: Side, table: str, query: str) -> list[tuple[Any, ...]]:
+        """Of a table that may not be there."""
+        session = self.session(side, DATABASES[side])
+        there = session.execute("SELECT to_regclass(%s) IS NOT NULL", [table]).fetchall() == [(True,)]
+        return session.execute(query).fetchall() if there else []
 
     def logged_steps(self, side: Side) -> list[tuple[str, ...]]:
         """From, to and result of the steps whose COMMIT is in the server's log and was carried out."""

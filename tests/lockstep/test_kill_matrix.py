@@ -2,14 +2,19 @@
 
     python -m pytest tests/lockstep/test_kill_matrix.py                                a seeded sample
     KILL_MATRIX=full python -m pytest -n 2 -rP tests/lockstep/test_kill_matrix.py      all of it
+    KILL_MATRIX=every …                                                                and no recovery left out
 
-KILL_MATRIX_SEED repeats a sample.
+KILL_MATRIX_SEED repeats a sample. ``full`` kills at every statement in every way and looks at what is left. It then
+recovers at each half's COMMIT, at each statement in one of the ways, and wherever the databases are as it has not seen
+them before. Where they are the same in everything as in a recovery that it has seen, ``every`` recovers once more.
 """
 
 from __future__ import annotations
 
 import os
 import random
+import sys
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
@@ -26,6 +31,7 @@ from kill_points import (
     start,
     step_commits,
     survive,
+    turn,
 )
 from kill_world import Prepared, World
 
@@ -36,13 +42,13 @@ if TYPE_CHECKING:
 
     from federation.servers import Binaries
 
-FULL = os.environ.get("KILL_MATRIX") == "full"
-SEED = os.environ.get("KILL_MATRIX_SEED") or str(random.randrange(10**6))
+FULL = os.environ.get("KILL_MATRIX")
+SEED = os.environ.get("KILL_MATRIX_SEED") or str(random.randrange(10**6))  # noqa: S311
 
 MANY = 10
 """Failed points after which a test gives up."""
 
-REFUSED_TO_SAY = {1, 2}
+LOST = {1, 2}
 """Exit codes of a runner that was not killed itself and does not know what happened to it."""
 
 
@@ -52,20 +58,29 @@ def world(binaries: Binaries, tmp_path_factory: pytest.TempPathFactory) -> Itera
         yield world
 
 
-def survive_all(world: World, chosen: list[Point]) -> None:
-    """Kill at each; what failed is told together."""
-    failed, codes = [], dict.fromkeys(map(str, range(-9, 10)), 0)
+def survive_all(world: World, chosen: list[Point], *, everywhere: bool = True) -> str:
+    """Kill at each; what failed is told together. Recover ``everywhere``, or where one has to and in turns."""
+    failed, codes, recoveries = [], Counter[int](), world.recoveries
     for point in chosen:
         try:
-            code = survive(world, point)
-            codes[str(code)] += 1
-            assert code not in REFUSED_TO_SAY, f"{point}: the runner exits with {code}: {world.runner_said}"
+            recover = everywhere or point.of_step or turn(point.number, point.way)
+            code = survive(world, point, recover=recover)
+            codes[code] += 1
+            assert code not in LOST, f"{point}: the runner exits with {code}: {world.runner_said}"
         except AssertionError as error:
             failed.append(str(error))
             if len(failed) == MANY:
                 break
-    print(f"killed at {len(chosen)} points, exit codes {({code: n for code, n in codes.items() if n})}, seed {SEED}")
     assert not failed, f"{len(failed)} of {len(chosen)} points failed, seed {SEED}:\n" + "\n".join(failed)
+    return f"killed at {len(chosen)} points, recovered {world.recoveries - recoveries} times, exit codes {dict(codes)}"
+
+
+@pytest.fixture
+def tell(capsys: pytest.CaptureFixture[str]) -> Iterator[list[str]]:
+    """Lines to be printed with the test's result (``-rP``)."""
+    lines = [f"seed {SEED}"]
+    yield lines
+    sys.stdout.write("\n".join(lines) + "\n")
 
 
 @pytest.mark.skipif(not FULL, reason="KILL_MATRIX=full runs it; a sample is run below")
@@ -73,26 +88,27 @@ def survive_all(world: World, chosen: list[Point]) -> None:
 @pytest.mark.parametrize("direction", DIRECTIONS)
 @pytest.mark.parametrize("kind", CHAINS)
 def test_killed_at_any_statement_a_run_is_recovered_by_one_command(
-    world: World, kind: str, direction: Direction, way: Way
+    world: World, tell: list[str], kind: str, direction: Direction, way: Way
 ) -> None:
     statements = recordings(world, kind)[direction]
     chosen = list(points(kind, direction, way, statements))
-    assert {point.number for point in chosen} == set(range(len(statements)))
+    own = {number for number, statement in enumerate(statements) if statement.way != "link" or turn(number, way)}
+    assert {point.number for point in chosen} == own
     for number in step_commits(statements):
         assert {point.phase for point in chosen if point.number == number} == set(EVERYWHERE)
-    print(f"{world.pair.local.binaries.version} {kind} {direction} {way}: {len(statements)} statements")
-    survive_all(world, chosen)
+    told = survive_all(world, chosen, everywhere=FULL == "every")
+    tell.append(f"{kind} {direction} {way}: {len(statements)} statements, {told}")
 
 
 @pytest.mark.skipif(FULL, reason="all of it is run above")
 @pytest.mark.parametrize("direction", DIRECTIONS)
 @pytest.mark.parametrize("kind", CHAINS)
 def test_killed_at_a_commit_or_elsewhere_a_run_is_recovered_by_one_command(
-    world: World, binaries: Binaries, kind: str, direction: Direction
+    world: World, tell: list[str], binaries: Binaries, kind: str, direction: Direction
 ) -> None:
-    """Before, at and after each half's COMMIT, in one of the ways and on one of the servers; and at one more statement."""
+    """Each moment of each half's COMMIT, in one of the ways and on one of the servers; and one more statement."""
     statements = recordings(world, kind)[direction]
-    chance = random.Random(f"{SEED} {kind} {direction}")
+    chance = random.Random(f"{SEED} {kind} {direction}")  # noqa: S311
     at_commits = []
     for number in sorted(step_commits(statements)):
         for phase in EVERYWHERE:
@@ -101,7 +117,7 @@ def test_killed_at_a_commit_or_elsewhere_a_run_is_recovered_by_one_command(
                 all_of_way = points(kind, direction, way, statements)
                 at_commits += [point for point in all_of_way if (point.number, point.phase) == (number, phase)]
     elsewhere = chance.choice(list(points(kind, direction, chance.choice(WAYS), statements)))
-    survive_all(world, [*at_commits, elsewhere])
+    tell.append(survive_all(world, [*at_commits, elsewhere]))
 
 
 @pytest.mark.parametrize("kind", CHAINS)
@@ -170,9 +186,7 @@ def test_a_runner_that_takes_the_wrong_side_first_is_found_out(world: World) -> 
 
 
 def test_a_version_row_that_is_committed_apart_from_its_statements_is_found_out(world: World) -> None:
-    assert "exists" in found_out(
-        world, "concurrent", "upgrade", VERSION_ROW_APART, "INSERT INTO federation.history"
-    )
+    assert "exists" in found_out(world, "concurrent", "upgrade", VERSION_ROW_APART, "INSERT INTO federation.history")
 
 
 def test_a_recovery_that_leaves_the_mark_is_found_out(world: World) -> None:
