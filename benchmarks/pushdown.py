@@ -51,9 +51,7 @@ from federation.errors import FederationError
 from federation.lockstep import upgrade
 from federation.servers import Pair
 from federation.servers.pair import SITE_ID
-
-sys.path.insert(0, str(Path(__file__).parent))
-from delay import DelayProxy, Tally
+from federation.servers.proxy import Proxy, Tally
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -280,7 +278,7 @@ class Deployment:
 
     names = ("hospital", "app")
 
-    def __init__(self, pair: Pair, proxy: DelayProxy, scale: float, say: Callable[[str], None]) -> None:
+    def __init__(self, pair: Pair, proxy: Proxy, scale: float, say: Callable[[str], None]) -> None:
         self.pair, self.proxy, self.scale = pair, proxy, scale
         pair.cloud.create_database(self.names[1])
         pair.prepare_cloud_database(self.names[1])
@@ -759,7 +757,7 @@ def measure(
     scale: float, rounds: int, delays: Sequence[int], parts: Sequence[str], say: Callable[[str], None]
 ) -> Result:
     """Run the named parts. Raises Failed, or a FederationError when the servers do not start."""
-    with Pair() as pair, DelayProxy(pair.local.port) as proxy:
+    with Pair() as pair, Proxy(pair.local.port) as proxy:
         deployment = Deployment(pair, proxy, scale, say)
         rows, trips = compare(deployment, rounds, delays, say) if "shapes" in parts else ([], {})
         result = Result(pair.local.binaries.version, scale, rounds, trips, rows)

@@ -12,17 +12,13 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
-from urllib.parse import quote
-
-import psycopg
-from psycopg import sql
-from psycopg.rows import TupleRow
+from typing import Literal, Self
 
 from federation.errors import FederationError, Unreachable
 from federation.servers.binaries import Binaries, default_binaries
 from federation.servers.guardian import GuardedFolder
 from federation.servers.processes import run, server_user, start
+from federation.servers.running import RunningServer
 
 HOST = "127.0.0.1"
 
@@ -55,7 +51,7 @@ class _PortTaken(FederationError):
     """Another process listens on the port."""
 
 
-class Server:
+class Server(RunningServer):
     """A PostgreSQL server of its own, from ``with`` to the end of it: loopback only, scram passwords only.
 
     ``binaries`` are the default ones unless given; ``superuser`` is the name that initdb gives to the bootstrap role;
@@ -63,8 +59,6 @@ class Server:
     and ``log`` (a file). Nothing for rows that anybody wants to keep: fsync is off, and the folder is removed however
     the process ends.
     """
-
-    host = HOST
 
     def __init__(
         self,
@@ -74,8 +68,7 @@ class Server:
         settings: Mapping[str, str] | None = None,
     ) -> None:
         self.binaries = binaries or default_binaries()
-        self.superuser, self.password = superuser, secrets.token_urlsafe()
-        self.port = 0
+        super().__init__(HOST, 0, superuser, secrets.token_urlsafe())
         self._settings = _SETTINGS | dict(settings or {})
         self._folder: GuardedFolder | None = None
         self._process: subprocess.Popen[bytes] | None = None
@@ -127,40 +120,6 @@ class Server:
     def log_text(self) -> str:
         """All that the server has logged so far."""
         return self.log.read_text(errors="replace")
-
-    def url(self, user: str | None = None, password: str | None = None, dbname: str = "postgres") -> str:
-        """A ``postgresql://`` URL: the superuser's, or that of ``user`` with ``password`` if given."""
-        if user is None:
-            user, password = self.superuser, self.password
-        login = quote(user, safe="") + (f":{quote(password, safe='')}" if password is not None else "")
-        return f"postgresql://{login}@{self.host}:{self.port}/{quote(dbname, safe='')}"
-
-    def connect(
-        self, dbname: str = "postgres", *, autocommit: bool = True, **parameters: Any
-    ) -> psycopg.Connection[TupleRow]:
-        """A connection of the superuser; ``parameters`` are psycopg's, and libpq's ``user``, ``password``, …."""
-        return psycopg.connect(self.url(dbname=dbname), autocommit=autocommit, **parameters)
-
-    def create_database(self, name: str, owner: str | None = None, template: str | None = None) -> None:
-        """Create the database ``name``; nobody may be connected to the ``template``."""
-        command = sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name))
-        for keyword, value in ((sql.SQL("OWNER"), owner), (sql.SQL("TEMPLATE"), template)):
-            if value is not None:
-                command += sql.SQL(" {} {}").format(keyword, sql.Identifier(value))
-        with self.connect() as connection:
-            connection.execute(command)
-
-    def drop_database(self, name: str) -> None:
-        """Drop the database ``name`` if there is one, whoever is connected to it."""
-        with self.connect() as connection:
-            connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
-
-    def set_password(self, role: str, password: str) -> None:
-        """Give ``role`` a password. Only its SCRAM verifier is sent, so the log cannot hold it."""
-        with self.connect() as connection:
-            verifier = connection.pgconn.encrypt_password(password.encode(), role.encode(), b"scram-sha-256")
-            command = sql.SQL("ALTER ROLE {} PASSWORD {}")
-            connection.execute(command.format(sql.Identifier(role), sql.Literal(verifier.decode())))
 
     def start(self) -> None:
         """Start the server, again on the port it had before, and return when it takes connections; running, do nothing.

@@ -1,15 +1,19 @@
--- A Supabase-like cluster: the roles, once per server, run by its superuser supabase_admin.
+-- A Supabase-like cluster: the roles, run by its superuser supabase_admin; those that are there stay as they are.
 -- After https://github.com/supabase/postgres (migrations/db). Passwords are set afterwards, as SCRAM verifiers.
 
--- The app's owner: mighty, but no superuser.
-create role postgres login nosuperuser createrole createdb replication bypassrls;
-alter role postgres set search_path to "$user", public, extensions;
+do $$ begin
+  -- The app's owner: mighty, but no superuser.
+  if to_regrole('postgres') is null then
+    create role postgres login nosuperuser createrole createdb replication bypassrls;
+    alter role postgres set search_path to "$user", public, extensions;
+  end if;
 
--- The API's callers, and the role that PostgREST logs in with to become one of them.
-create role anon nologin;
-create role authenticated nologin;
-create role service_role nologin bypassrls;
-create role authenticator login noinherit;
-grant anon, authenticated, service_role to authenticator;
--- From 16 on, CREATEROLE alone does not let postgres hand these out.
-grant anon, authenticated, service_role to postgres with admin option;
+  -- The API's callers, and the role that PostgREST logs in with to become one of them.
+  if to_regrole('anon') is null then create role anon nologin; end if;
+  if to_regrole('authenticated') is null then create role authenticated nologin; end if;
+  if to_regrole('service_role') is null then create role service_role nologin bypassrls; end if;
+  if to_regrole('authenticator') is null then create role authenticator login noinherit; end if;
+  grant anon, authenticated, service_role to authenticator;
+  -- From 16 on, CREATEROLE alone does not let postgres hand these out.
+  grant anon, authenticated, service_role to postgres with admin option;
+end $$;

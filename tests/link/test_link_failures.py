@@ -21,12 +21,12 @@ import psycopg
 import pytest
 from deployments import Deployment, Deployments
 from frozen import frozen
-from silent_proxy import SilentProxy
 
 from federation.administration import link
 from federation.config import Config
 from federation.servers import Binaries, Pair, find_binaries
 from federation.servers.pair import SITE_ID
+from federation.servers.proxy import Proxy
 
 FOUND = find_binaries()
 
@@ -228,7 +228,7 @@ class Silence:
 
     deployments: Deployments
     hospital: Hospital
-    proxy: SilentProxy
+    proxy: Proxy
     callers: dict[str, Caller]
     failures: dict[str, Future[Failure]]
 
@@ -236,7 +236,7 @@ class Silence:
 @contextmanager
 def a_silence(deployments: Deployments) -> Iterator[Silence]:
     with (
-        SilentProxy(deployments.pair.local.port) as proxy,
+        Proxy(deployments.pair.local.port) as proxy,
         a_hospital(deployments, port=proxy.port) as hospital,
         ExitStack() as stack,
     ):

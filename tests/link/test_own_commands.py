@@ -19,7 +19,6 @@ import chains_of_three
 import pytest
 import sqlalchemy as sa
 from frozen import frozen
-from silent_proxy import SilentProxy
 
 from federation import databases
 from federation.administration import link
@@ -28,6 +27,7 @@ from federation.config import Config
 from federation.drift.check import check
 from federation.errors import ReleasesDiffer, Unreachable
 from federation.lockstep import read_status, upgrade
+from federation.servers.proxy import Proxy
 
 if TYPE_CHECKING:
     from deployments import Deployment, Deployments
@@ -51,12 +51,12 @@ needs_proc = pytest.mark.skipif(sys.platform != "linux", reason="finds the backe
 
 
 @pytest.fixture
-def proxy(deployments: Deployments) -> Iterator[SilentProxy]:
-    with SilentProxy(deployments.pair.local.port) as proxy:
+def proxy(deployments: Deployments) -> Iterator[Proxy]:
+    with Proxy(deployments.pair.local.port) as proxy:
         yield proxy
 
 
-def over(proxy: SilentProxy | None, deployment: Deployment) -> Config:
+def over(proxy: Proxy | None, deployment: Deployment) -> Config:
     """The configuration with short limits, and the link by way of the proxy."""
     config = deployment.config
     limits: dict[str, object] = {"connect_timeout": CONNECT} | ({"port": proxy.port} if proxy else {})
@@ -86,7 +86,7 @@ def refused_in(seconds: float, command: Callable[[], object]) -> Unreachable:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_a_silent_hospital_ends_the_command_in_time(federated: Deployment, proxy: SilentProxy, name: str) -> None:
+def test_a_silent_hospital_ends_the_command_in_time(federated: Deployment, proxy: Proxy, name: str) -> None:
     config = over(proxy, federated)
     link.apply(config)
     proxy.silence()
@@ -98,7 +98,7 @@ def test_a_silent_hospital_ends_the_command_in_time(federated: Deployment, proxy
 
 
 def test_a_silent_hospital_ends_an_upgrade_in_time_and_its_first_half_is_undone(
-    deployment: Deployment, proxy: SilentProxy
+    deployment: Deployment, proxy: Proxy
 ) -> None:
     config = over(proxy, deployment)
     proxy.silence()
@@ -132,7 +132,7 @@ def test_a_frozen_hospital_ends_an_upgrade_before_its_first_step(deployment: Dep
 
 
 @contextmanager
-def silent_in_the_middle(proxy: SilentProxy, moment: str = "statement") -> Iterator[None]:
+def silent_in_the_middle(proxy: Proxy, moment: str = "statement") -> Iterator[None]:
     """The link falls silent in release 0002, which imports twice; between two releases it would be connected anew."""
     imports = itertools.count(1)
 
@@ -151,7 +151,7 @@ def silent_in_the_middle(proxy: SilentProxy, moment: str = "statement") -> Itera
 
 
 def test_a_hospital_that_falls_silent_in_the_middle_of_a_step_ends_the_upgrade_too(
-    deployment: Deployment, proxy: SilentProxy, monkeypatch: pytest.MonkeyPatch
+    deployment: Deployment, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The cloud's server waits half a minute more, before 17 without end; the command does not."""
     monkeypatch.setattr(databases, "CLEANUP", 1.0)
@@ -170,7 +170,7 @@ def test_a_hospital_that_falls_silent_in_the_middle_of_a_step_ends_the_upgrade_t
 
 
 def test_a_hospital_that_falls_silent_at_commit_ends_the_upgrade_too(
-    deployment: Deployment, proxy: SilentProxy, monkeypatch: pytest.MonkeyPatch
+    deployment: Deployment, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The half that is done cannot be undone meanwhile: the link's session at the hospital still has its locks."""
     monkeypatch.setattr(databases, "CLEANUP", 1.0)
@@ -187,7 +187,7 @@ def test_a_hospital_that_falls_silent_at_commit_ends_the_upgrade_too(
 
 
 def test_without_that_the_upgrade_waits_as_long_as_the_hospital_is_silent(
-    deployment: Deployment, proxy: SilentProxy, monkeypatch: pytest.MonkeyPatch
+    deployment: Deployment, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The negative control, which ends well when the silence does."""
     monkeypatch.setattr(databases, "_answered", lambda *_: nullcontext())
@@ -201,7 +201,7 @@ def test_without_that_the_upgrade_waits_as_long_as_the_hospital_is_silent(
 
 
 def test_a_silence_before_the_commit_of_a_step_that_imports_nothing_ends_the_upgrade_too(
-    deployments: Deployments, proxy: SilentProxy, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    deployments: Deployments, proxy: Proxy, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """The guard asks at COMMIT, where statement_timeout does not count."""
     monkeypatch.setattr(databases, "CLEANUP", 1.0)
@@ -221,7 +221,7 @@ def test_a_silence_before_the_commit_of_a_step_that_imports_nothing_ends_the_upg
 
 @pytest.mark.parametrize("check", ["1s", "0"])
 def test_the_clouds_session_of_a_killed_command_ends_only_since_the_cloud_looks(
-    federated: Deployment, proxy: SilentProxy, monkeypatch: pytest.MonkeyPatch, check: str
+    federated: Deployment, proxy: Proxy, monkeypatch: pytest.MonkeyPatch, check: str
 ) -> None:
     """0 is the server's default, and the negative control."""
     monkeypatch.setattr(databases, "CLIENT_CHECK", check)
