@@ -1,9 +1,9 @@
 -- Undoes v1/cloud.sql, and fails while a view or a trigger still depends on it.
--- With the link goes the way to tell the hospital that nothing is needed any more, so that is told here; the runner,
--- which has a session of its own there, tells it after the commit.
+-- With the link goes the way to tell the hospital that nothing is needed any more, so that is told here; who has another
+-- way there (the runner), or found that it does not answer, says so in federation.keep_mark.
 DO $$
 BEGIN
-    IF current_setting('federation.runner', true) IS DISTINCT FROM 'on' THEN
+    IF current_setting('federation.keep_mark', true) IS DISTINCT FROM 'on' THEN
         UPDATE federation_private.guard AS g SET cloud_release = ''
         WHERE g.side = 'local' AND g.site = (SELECT s.id FROM federation_private.site AS s);
     END IF;
