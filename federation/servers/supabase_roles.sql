@@ -5,8 +5,8 @@ do $$ begin
   -- The app's owner: mighty, but no superuser.
   if to_regrole('postgres') is null then
     create role postgres login nosuperuser createrole createdb replication bypassrls;
-    alter role postgres set search_path to "$user", public, extensions;
   end if;
+  alter role postgres set search_path to "$user", public, extensions;
 
   -- The API's callers, and the role that PostgREST logs in with to become one of them.
   if to_regrole('anon') is null then create role anon nologin; end if;
