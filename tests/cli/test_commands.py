@@ -48,8 +48,8 @@ def test_a_downgrade_without_a_terminal_needs_yes(deployment: Deployment) -> Non
 @pytest.mark.parametrize(
     ("words", "keys"),
     [
-        (("status",), {"local", "cloud", "head", "state", "next", "errors"}),
-        (("plan",), {"steps"}),
+        (("status",), {"local", "cloud", "head", "state", "mark", "next", "errors", "drift"}),
+        (("plan",), {"steps", "sha256"}),
         (("upgrade",), {"release", "steps"}),
         (("history",), {"history"}),
         (("account", "list"), {"accounts"}),
