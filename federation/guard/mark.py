@@ -6,7 +6,13 @@ needs less leaves it, and it is set after the COMMIT. A mark that was left is ne
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from sqlalchemy.engine import Connection
+
+from federation.databases import DATABASE_ERRORS
+from federation.errors import Side, from_database
 
 
 def mark(local: Connection) -> str | None:
@@ -27,17 +33,34 @@ def settle_over_link(cloud: Connection) -> None:
 def settle(local: Connection, cloud: Connection) -> None:
     """Set the mark to the cloud's release, from a session on either side: for this the link is not needed.
 
-    The lock waits for a step of the cloud that is under way: its release is neither until it has ended.
+    The locks wait for a step that is under way on either side: its release is neither until it has ended. Raises
+    LockHeld when it does not end in time.
     """
-    if mark(local) is None:
+    with _asked(local, "local"):
+        guarded = mark(local) is not None
+    if not guarded:
         return
-    release = ""
-    if cloud.exec_driver_sql("SELECT to_regclass('federation.alembic_version') IS NOT NULL").scalar_one():
-        cloud.exec_driver_sql("LOCK TABLE federation.alembic_version IN SHARE MODE")
-        release = cloud.exec_driver_sql("SELECT max(version_num) FROM federation.alembic_version").scalar_one() or ""
-    local.exec_driver_sql(
-        "UPDATE federation.guard SET cloud_release = %(release)s WHERE cloud_release <> %(release)s",
-        {"release": release},
-    )
-    local.commit()
-    cloud.rollback()
+    with _asked(cloud, "cloud"):
+        release = ""
+        if cloud.exec_driver_sql("SELECT to_regclass('federation.alembic_version') IS NOT NULL").scalar_one():
+            cloud.exec_driver_sql("LOCK TABLE federation.alembic_version IN SHARE MODE")
+            newest = "SELECT coalesce(max(version_num), '') FROM federation.alembic_version"
+            release = cloud.exec_driver_sql(newest).scalar_one()
+        with _asked(local, "local"):
+            local.exec_driver_sql("LOCK TABLE federation.alembic_version IN SHARE MODE")
+            local.exec_driver_sql(
+                "UPDATE federation.guard SET cloud_release = %(release)s WHERE cloud_release <> %(release)s",
+                {"release": release},
+            )
+            local.commit()
+
+
+@contextmanager
+def _asked(connection: Connection, side: Side) -> Iterator[None]:
+    """Leaves no transaction; what the database raises is an error of ours."""
+    try:
+        yield
+    except DATABASE_ERRORS as error:
+        raise from_database(error, side=side) from error
+    finally:
+        connection.rollback()

@@ -18,15 +18,19 @@ from sqlalchemy.engine import Connection
 from federation.databases import ddl
 from federation.errors import Refused
 
-# Tables and their columns; the row that stands for the table itself has no column.
+# Tables and their columns by number, since an undoing may give them another name; column 0 is the table itself. What
+# a generated column holds is in the others.
 _COLUMNS = sa.text(
     """
-    SELECT n.nspname, c.relname, a.attname
+    SELECT c.oid, coalesce(a.attnum, 0), n.nspname, c.relname, a.attname
     FROM pg_catalog.pg_class AS c
     JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
-    LEFT JOIN pg_catalog.pg_attribute AS a ON a.attrelid = c.oid AND a.attnum >= 0 AND NOT a.attisdropped
+    CROSS JOIN LATERAL (
+        SELECT attnum, attname FROM pg_catalog.pg_attribute
+        WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped AND attgenerated = ''
+        UNION ALL SELECT NULL, NULL) AS a
     WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't'
-        AND n.nspname NOT IN ('federation', 'pg_catalog', 'information_schema')
+        AND n.nspname NOT IN ('federation', 'federation_private', 'pg_catalog', 'information_schema')
     """
 )
 
@@ -40,9 +44,9 @@ def without_loss(migration: Callable[..., Any], context: MigrationContext) -> Ca
         before = _columns(connection)
         with connection.begin_nested() as trial, _no_leaving(context):
             migration(**arguments)
-            gone = before - _columns(connection)
+            left = _columns(connection)
             trial.rollback()
-        held = sorted(_holding(connection, gone))
+        held = sorted(_holding(connection, {number: before[number] for number in before.keys() - left.keys()}))
         if held:
             raise Refused(
                 f"undoing it would drop {', '.join(held)}, which holds values",
@@ -53,26 +57,33 @@ def without_loss(migration: Callable[..., Any], context: MigrationContext) -> Ca
     return tried_first
 
 
+Number = tuple[int, int]
+"""A table's oid and a column's number; 0 is the table itself."""
+
 Column = tuple[str, str, str | None]
 """Schema, table, column; without a column the table itself."""
 
 
-def _columns(connection: Connection) -> set[Column]:
-    rows = {tuple(row) for row in connection.execute(_COLUMNS)}
-    return rows | {(schema, table, None) for schema, table, _ in rows}
+def _columns(connection: Connection) -> dict[Number, Column]:
+    return {
+        (table, number): (schema, name, column) for table, number, schema, name, column in connection.execute(_COLUMNS)
+    }
 
 
-def _holding(connection: Connection, gone: set[Column]) -> Iterator[str]:
-    tables = {(schema, table) for schema, table, column in gone if column is None}
-    connection.exec_driver_sql("SET LOCAL row_security = off")  # a row that a policy hides is a row
-    for schema, table, column in sorted(gone, key=str):
-        if column is not None and (schema, table) in tables:
+def _holding(connection: Connection, gone: dict[Number, Column]) -> Iterator[str]:
+    for (number, _), (schema, table, column) in gone.items():
+        if column is not None and (number, 0) in gone:
             continue
         name = sql.Identifier(schema, table)
         connection.execute(ddl(sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(name)))
         condition = sql.SQL("true") if column is None else sql.SQL("{} IS NOT NULL").format(sql.Identifier(column))
         query = sql.SQL("SELECT EXISTS (SELECT FROM {} WHERE {})").format(name, condition)
-        if connection.execute(ddl(query)).scalar_one():
+        with connection.begin_nested() as look:  # a row that a policy hides from the owner is a row
+            connection.execute(ddl(sql.SQL("ALTER TABLE {} NO FORCE ROW LEVEL SECURITY").format(name)))
+            connection.exec_driver_sql("SET LOCAL row_security = off")
+            held = connection.execute(ddl(query)).scalar_one()
+            look.rollback()
+        if held:
             yield f"table {table}" if column is None else f"column {table}.{column}"
 
 
