@@ -1,9 +1,10 @@
 """What a release promises, asked of the two databases once it is whole. Changes nothing: the write is rolled back.
 
-The columns of each foreign table are there at the hospital, of the same type. Each view is read as the app's role, by
-the site's own account and by a caller that the hospital does not list, and shows rows exactly where the hospital's own
-policies admit some: their expressions, evaluated there by the tables' owner, are what is compared with. The app's role
-then writes a row back as it was. Roles that are denied have no privilege. No value leaves either server.
+The columns of each foreign table are there at the hospital, of the same type. Whoever reads a view reaches the hospital
+as the judged link role, not as the view's owner, and roles that are denied have no privilege. Each view is read as the
+app's role, by the site's own account and by a caller that the hospital does not list, and shows rows where the
+hospital's own policies admit some: their expressions, evaluated there by the tables' owner, are what is compared with.
+The app's role then writes a row back as it was. No value leaves either server.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from uuid import UUID
 
 import sqlalchemy as sa
 from psycopg import sql
@@ -25,30 +27,40 @@ from federation.operations.bindings import NOBODY
 _HINT = "compare both sides with `federation check`; the release counts as failed"
 
 
+_LOOKS = 3
+"""The app goes on writing between the two databases' answers: only what differs this often differs."""
+
+
 @dataclass(frozen=True)
 class _View:
-    """A view over a foreign table: its name, the hospital's table, its columns, what the app's role may do."""
+    """A view over a foreign table: its name, the hospital's table, and what it can be asked as the app's role."""
 
     schema: str
     name: str
     remote: tuple[str, str]
+    own: bool
+    """It is the table's own view, of the same name; others may leave rows out."""
+    simple: bool
+    """Each of its rows is a row of the table."""
     columns: tuple[str, ...]
-    readable: bool
-    writable: bool
-    denied: tuple[str, ...]
+    """Those that can be updated; none where the role may not."""
 
     @property
     def identifier(self) -> sql.Identifier:
         return sql.Identifier(self.schema, self.name)
 
+    def __str__(self) -> str:
+        return f"view {self.schema}.{self.name}"
+
 
 @dataclass(frozen=True)
 class _Table:
-    """The hospital's table: its key, and what its policies say in SQL, if they say it without other tables."""
+    """The hospital's table: its key, and the rows that its policies admit, in SQL."""
 
     key: tuple[str, ...]
     admits: str
-    alone: bool
+    certain: bool
+    """The owner finds the same rows with it as the link role."""
 
 
 def verify_columns(config: Config, sessions: dict[Side, Connection]) -> None:
@@ -66,29 +78,46 @@ def verify(config: Config, sessions: dict[Side, Connection]) -> None:
     """
     local, cloud = sessions["local"], sessions["cloud"]
     verify_columns(config, sessions)
-    with _at_rest(local), _at_rest(cloud):
-        for session in (local, cloud):
-            session.exec_driver_sql("SET LOCAL search_path = pg_catalog")
-        role = next(iter(config.roles.callers), None)
+    role = next(iter(config.roles.callers), None)
+    with _at_rest(cloud):
+        cloud.exec_driver_sql("SET LOCAL search_path = pg_catalog")
+        _way(config, cloud)
         views = _views(config, cloud, role)
-        tables = _tables(config, local, role, [view.remote for view in views])
-        expected = {sub: _expected(local, sub, tables) for sub in (config.site(), NOBODY)} if tables else {}
-    for view in views:
-        if view.denied:
-            raise _failed(f"{', '.join(view.denied)} has privileges on view {view.schema}.{view.name}", "cloud")
-    readable = [view for view in views if view.readable]
-    if role is None or not readable:
+    if role is None or not views:
         return
     with over_the_link(cloud, config):
-        for sub, admitted in expected.items():
-            with _at_rest(cloud):
-                cloud.execute(ddl(sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(role))))
-                claims = json.dumps({"sub": str(sub), "role": role})
-                cloud.execute(sa.text("SELECT set_config('request.jwt.claims', :claims, true)"), {"claims": claims})
-                for view in readable:
-                    _read(cloud, view, role, tables[view.remote], admitted=admitted[view.remote])
-                    if view.writable and sub != NOBODY:
-                        _write(cloud, view, role, tables[view.remote])
+        for sub in (config.site(), NOBODY):
+            different = None
+            for _ in range(_LOOKS):
+                different = _look(config, local, cloud, role, sub, views)
+                if different is None:
+                    break
+            if different is not None:
+                raise different
+
+
+def _look(
+    config: Config, local: Connection, cloud: Connection, role: str, sub: UUID, views: list[_View]
+) -> VerificationFailed | None:
+    """What ``sub`` is shown against the policies, or not shown. Raises where a view cannot be asked."""
+    with _at_rest(local):
+        local.exec_driver_sql("SET LOCAL search_path = pg_catalog")
+        tables = _tables(config, local, sub, [view.remote for view in views])
+        admitted = _admitted(local, sub, tables)
+    with _at_rest(cloud):
+        cloud.execute(ddl(sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(role))))
+        claims = json.dumps({"sub": str(sub), "role": role})
+        cloud.execute(sa.text("SELECT set_config('request.jwt.claims', :claims, true)"), {"claims": claims})
+        for view in views:
+            table, shown = tables[view.remote], _shows(cloud, view, role)
+            if table.certain and view.simple and shown and not admitted[view.remote]:
+                return _failed(f"{view} shows rows that the hospital's policies refuse", "cloud")
+            # Whom the hospital does not list the view may refuse by itself.
+            if table.certain and view.own and sub != NOBODY and admitted[view.remote] and not shown:
+                return _failed(f"{view} shows none of the rows that the hospital's policies admit", "cloud")
+            if view.own and sub != NOBODY:
+                _write(cloud, view, role, table)
+    return None
 
 
 @contextmanager
@@ -152,61 +181,148 @@ def _columns(config: Config, local: Connection, cloud: Connection) -> None:
             raise _failed(f"column {schema}.{table}.{column} is {shown}, and {wanted} in the cloud", "local")
 
 
-_VIEWS = sa.text(
+# The foreign tables of the link, and the views that read one, be it through other views.
+_READS = """
+    WITH RECURSIVE link AS (
+        SELECT t.ftrelid AS oid, t.ftoptions FROM pg_foreign_table AS t
+        JOIN pg_foreign_server AS s ON s.oid = t.ftserver AND s.srvname = :server),
+    reads (oid, foreign_table, direct) AS (
+        SELECT w.ev_class, l.oid, true FROM link AS l
+        JOIN pg_depend AS d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = l.oid
+            AND d.classid = 'pg_rewrite'::regclass
+        JOIN pg_rewrite AS w ON w.oid = d.objid
+        UNION
+        SELECT w.ev_class, r.foreign_table, false FROM reads AS r
+        JOIN pg_depend AS d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = r.oid
+            AND d.classid = 'pg_rewrite'::regclass
+        JOIN pg_rewrite AS w ON w.oid = d.objid AND w.ev_class <> r.oid)
+"""
+
+
+def _reading(query: str) -> sa.TextClause:
+    return sa.text(_READS + query)
+
+
+_DENIED = _reading(
+    """
+    SELECT r.rolname, c.oid::regclass::text
+    FROM (SELECT oid FROM reads UNION SELECT oid FROM link) AS x JOIN pg_class AS c ON c.oid = x.oid
+    CROSS JOIN pg_roles AS r
+    WHERE r.rolname = ANY (:denied)
+        AND (has_table_privilege(r.oid, c.oid, 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE')
+            OR has_any_column_privilege(r.oid, c.oid, 'SELECT, INSERT, UPDATE'))
+    ORDER BY 2, 1
+    """
+)
+_AS_OWNER = _reading(
+    """
+    SELECT DISTINCT c.oid::regclass::text
+    FROM reads AS x JOIN pg_class AS c ON c.oid = x.oid AND c.relkind = 'v'
+    JOIN pg_roles AS r ON r.rolname = ANY (:callers) AND has_any_column_privilege(r.oid, c.oid, 'SELECT')
+    WHERE NOT EXISTS (SELECT FROM pg_options_to_table(c.reloptions) AS o
+        WHERE o.option_name = 'security_invoker' AND o.option_value::boolean)
+    ORDER BY 1
+    """
+)
+_MAPPINGS = sa.text(
+    """
+    SELECT m.umuser = 0, m.usename,
+        (SELECT o.option_value FROM pg_options_to_table(m.umoptions) AS o WHERE o.option_name = 'user')
+    FROM pg_user_mappings AS m WHERE m.srvname = :server AND (m.umuser = 0 OR m.usename = ANY (:callers))
+    ORDER BY 2
+    """
+)
+
+
+def _way(config: Config, cloud: Connection) -> None:
+    """Raise VerificationFailed unless the app's roles reach the hospital as the judged link role, or not at all."""
+    server, callers = config.link.server, list(config.roles.callers)
+    for role, relation in cloud.execute(_DENIED, {"server": server, "denied": list(config.roles.denied)}):
+        raise _failed(f"{role} has privileges on {relation}", "cloud")
+    for (view,) in cloud.execute(_AS_OWNER, {"server": server, "callers": callers}):
+        raise _failed(f"view {view} is not security_invoker: it is read as its owner", "cloud")
+    for public, role, user in cloud.execute(_MAPPINGS, {"server": server, "callers": callers}):
+        if not public:
+            raise _failed(f"{role} has a user mapping of its own for server {server}", "cloud")
+        if user not in {None, config.link.user}:
+            raise _failed(f"server {server} takes callers to the hospital as {user}, not {config.link.user}", "cloud")
+
+
+_VIEWS = _reading(
     """
     SELECT DISTINCT vn.nspname, v.relname, coalesce(o.schema_name, fn.nspname), coalesce(o.table_name, f.relname),
+        v.relname = f.relname, pg_relation_is_updatable(v.oid, false) <> 0,
         ARRAY(SELECT a.attname::text FROM pg_attribute AS a WHERE a.attrelid = v.oid AND a.attnum > 0
-              ORDER BY a.attnum),
-        coalesce(has_table_privilege(role.oid, v.oid, 'SELECT'), false),
-        coalesce(has_table_privilege(role.oid, v.oid, 'UPDATE'), false),
-        ARRAY(SELECT r.rolname::text FROM pg_roles AS r WHERE r.rolname = ANY (:denied)
-              AND has_table_privilege(r.oid, v.oid, 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE'))
-    FROM pg_foreign_table AS t
-    JOIN pg_foreign_server AS s ON s.oid = t.ftserver
-    JOIN pg_class AS f ON f.oid = t.ftrelid
+            AND pg_column_is_updatable(v.oid, a.attnum, false)
+            AND has_column_privilege(role.oid, v.oid, a.attnum, 'UPDATE')
+            AND NOT EXISTS (SELECT FROM pg_attribute AS g WHERE g.attrelid = f.oid AND g.attgenerated <> ''
+                AND g.attname = a.attname)
+            ORDER BY a.attnum)
+    FROM reads AS x
+    JOIN link AS l ON l.oid = x.foreign_table
+    JOIN pg_class AS f ON f.oid = l.oid
     JOIN pg_namespace AS fn ON fn.oid = f.relnamespace
     CROSS JOIN LATERAL (
         SELECT max(option_value) FILTER (WHERE option_name = 'schema_name') AS schema_name,
             max(option_value) FILTER (WHERE option_name = 'table_name') AS table_name
-        FROM pg_options_to_table(t.ftoptions)) AS o
-    JOIN pg_depend AS d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = f.oid
-        AND d.classid = 'pg_rewrite'::regclass
-    JOIN pg_rewrite AS w ON w.oid = d.objid
-    JOIN pg_class AS v ON v.oid = w.ev_class AND v.relkind = 'v' AND v.relname = f.relname
+        FROM pg_options_to_table(l.ftoptions)) AS o
+    JOIN pg_class AS v ON v.oid = x.oid AND v.relkind = 'v'
     JOIN pg_namespace AS vn ON vn.oid = v.relnamespace
-    LEFT JOIN pg_roles AS role ON role.rolname = :role
-    WHERE s.srvname = :server
+    JOIN pg_roles AS role ON role.rolname = :role
+    WHERE x.direct AND has_table_privilege(role.oid, v.oid, 'SELECT')
+        AND has_schema_privilege(role.oid, vn.oid, 'USAGE')
     ORDER BY 1, 2
     """
 )
 
 
 def _views(config: Config, cloud: Connection, role: str | None) -> list[_View]:
-    rows = cloud.execute(
-        _VIEWS, {"server": config.link.server, "role": role, "denied": list(config.roles.denied)}
-    ).all()
+    """The views that ``role`` may read."""
+    rows = cloud.execute(_VIEWS, {"server": config.link.server, "role": role})
     return [
-        _View(schema, name, (remote_schema, remote), tuple(columns), readable, writable, tuple(denied))
-        for schema, name, remote_schema, remote, columns, readable, writable, denied in rows
+        _View(schema, name, (remote_schema, remote), own, simple, tuple(columns))
+        for schema, name, remote_schema, remote, own, simple, columns in rows
     ]
 
 
-# A policy that reads other tables is judged there with the link role's privileges, here with the owner's: it says
-# what is refused, and is not relied on for what is admitted.
-_TABLES = sa.text(
+# The role that the hospital takes for an account (federation.take), whose policies decide.
+_ROLE = sa.text(
     """
+    SELECT r.rolname FROM federation.account AS a JOIN pg_roles AS r ON r.rolname = a.claims ->> 'role'
+    WHERE a.sub = :sub AND has_function_privilege(r.oid, 'federation.take(uuid, text)', 'EXECUTE')
+    """
+)
+# A policy that reads what has policies of its own, calls the app's functions or asks who is there says something else
+# to the owner.
+_TABLES = sa.text(
+    r"""
+    WITH policies AS (
+        SELECT p.oid, p.polrelid, p.polpermissive, coalesce(pg_get_expr(p.polqual, p.polrelid), 'true') AS expression
+        FROM pg_policy AS p
+        WHERE p.polcmd IN ('*', 'r') AND EXISTS (
+            SELECT FROM unnest(p.polroles) AS r (oid)
+            WHERE r.oid = 0 OR pg_has_role(CAST(:role AS name), r.oid, 'USAGE')))
     SELECT n.nspname, c.relname,
-        ARRAY(SELECT a.attname::text FROM pg_index AS i JOIN pg_attribute AS a ON a.attrelid = c.oid
-                AND a.attnum = ANY (i.indkey::int2[]) WHERE i.indrelid = c.oid AND i.indisprimary ORDER BY a.attnum),
-        CASE WHEN NOT c.relrowsecurity THEN 'true' ELSE coalesce((
-            SELECT string_agg('(' || coalesce(pg_get_expr(p.polqual, p.polrelid), 'true') || ')', ' OR ')
-            FROM pg_policy AS p WHERE p.polrelid = c.oid AND p.polpermissive AND p.polcmd IN ('*', 'r')
-                AND (p.polroles = '{0}' OR p.polroles && ARRAY(
-                    SELECT r.oid FROM pg_roles AS r WHERE r.rolname = ANY (:roles)))), 'false') END,
-        NOT EXISTS (SELECT FROM pg_policy AS p JOIN pg_depend AS d ON d.classid = 'pg_policy'::regclass
-            AND d.objid = p.oid AND d.refclassid = 'pg_class'::regclass AND d.refobjid <> c.oid
-            WHERE p.polrelid = c.oid)
-        AND NOT EXISTS (SELECT FROM pg_policy AS p WHERE p.polrelid = c.oid AND NOT p.polpermissive)
+        ARRAY(SELECT a.attname::text FROM pg_index AS i
+            JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1])
+            WHERE i.indrelid = c.oid AND i.indisprimary ORDER BY a.attnum),
+        CASE WHEN NOT c.relrowsecurity THEN 'true' ELSE
+            coalesce((SELECT '(' || string_agg('(' || p.expression || ')', ' OR ') || ')'
+                FROM policies AS p WHERE p.polrelid = c.oid AND p.polpermissive), 'false')
+            || coalesce((SELECT string_agg(' AND (' || p.expression || ')', '')
+                FROM policies AS p WHERE p.polrelid = c.oid AND NOT p.polpermissive), '') END,
+        c.relkind = 'v' AND NOT EXISTS (SELECT FROM pg_options_to_table(c.reloptions) AS o
+            WHERE o.option_name = 'security_invoker' AND o.option_value::boolean),
+        c.relkind IN ('r', 'p') AND NOT row_security_active(c.oid) AND NOT EXISTS (
+            SELECT FROM policies AS p
+            LEFT JOIN pg_depend AS d ON d.classid = 'pg_policy'::regclass AND d.objid = p.oid
+            LEFT JOIN pg_class AS other ON d.refclassid = 'pg_class'::regclass AND other.oid = d.refobjid
+                AND other.oid <> c.oid
+            LEFT JOIN pg_proc AS f ON d.refclassid = 'pg_proc'::regclass AND f.oid = d.refobjid
+            WHERE p.polrelid = c.oid AND (other.relrowsecurity OR other.relkind NOT IN ('r', 'p')
+                OR f.pronamespace <> to_regnamespace('auth')
+                OR p.expression ~*
+                    '\m(current_user|session_user|current_role|user|has_\w+|pg_has_role|current_setting)\M'))
     FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
     WHERE (n.nspname, c.relname) IN (SELECT * FROM unnest(CAST(:schemas AS name[]), CAST(:tables AS name[])))
     """
@@ -214,22 +330,31 @@ _TABLES = sa.text(
 
 
 def _tables(
-    config: Config, local: Connection, role: str | None, names: list[tuple[str, str]]
+    config: Config, local: Connection, sub: UUID, names: list[tuple[str, str]]
 ) -> dict[tuple[str, str], _Table]:
+    role = None
+    if local.exec_driver_sql("SELECT to_regclass('federation.account') IS NOT NULL").scalar_one():
+        role = local.execute(_ROLE, {"sub": sub}).scalar_one_or_none()
     parameters = {
-        "roles": [name for name in (config.link.user, role) if name],
+        "role": role or config.link.user,
         "schemas": [schema for schema, _ in names],
         "tables": [table for _, table in names],
     }
-    rows = local.execute(_TABLES, parameters)
-    return {(schema, name): _Table(tuple(key), admits, alone) for schema, name, key, admits, alone in rows}
+    tables = {}
+    for schema, name, key, admits, as_owner, certain in local.execute(_TABLES, parameters):
+        if as_owner:
+            raise _failed(f"view {schema}.{name} is not security_invoker: its tables are read as its owner", "local")
+        tables[schema, name] = _Table(tuple(key), admits, certain)
+    return tables
 
 
-def _expected(local: Connection, sub: object, tables: dict[tuple[str, str], _Table]) -> dict[tuple[str, str], bool]:
+def _admitted(local: Connection, sub: UUID, tables: dict[tuple[str, str], _Table]) -> dict[tuple[str, str], bool]:
     """By table, whether the policies admit any row to ``sub``: their own expressions, as the catalog spells them."""
     local.execute(sa.text("SELECT set_config('federation.account', :sub, true)"), {"sub": str(sub)})
     exists = [
-        sql.SQL("EXISTS (SELECT FROM {} WHERE {})").format(sql.Identifier(*name), sql.SQL(table.admits))
+        sql.SQL("EXISTS (SELECT FROM {} WHERE {})").format(
+            sql.Identifier(*name), sql.SQL(table.admits) if table.certain else sql.SQL("false")
+        )
         for name, table in tables.items()
     ]
     try:
@@ -239,15 +364,13 @@ def _expected(local: Connection, sub: object, tables: dict[tuple[str, str], _Tab
     return dict(zip(tables, row, strict=True))
 
 
-def _read(cloud: Connection, view: _View, role: str, table: _Table, *, admitted: bool) -> None:
+def _shows(cloud: Connection, view: _View, role: str) -> bool:
+    """Whether ``view`` shows any row."""
     try:
         shown = cloud.execute(ddl(sql.SQL("SELECT EXISTS (SELECT FROM {})").format(view.identifier))).scalar_one()
     except DATABASE_ERRORS as error:
-        raise _as_failed(error, "cloud", f"view {view.schema}.{view.name} cannot be read as {role}") from error
-    if shown and not admitted:
-        raise _failed(f"view {view.schema}.{view.name} shows rows that the hospital's policies refuse", "cloud")
-    if admitted and not shown and table.alone:
-        raise _failed(f"view {view.schema}.{view.name} shows none of the rows that the policies admit", "cloud")
+        raise _as_failed(error, "cloud", f"{view} cannot be read as {role}") from error
+    return bool(shown)
 
 
 def _write(cloud: Connection, view: _View, role: str, table: _Table) -> None:
@@ -266,7 +389,7 @@ def _write(cloud: Connection, view: _View, role: str, table: _Table) -> None:
     try:
         cloud.execute(ddl(statement))
     except DATABASE_ERRORS as error:
-        raise _as_failed(error, "cloud", f"view {view.schema}.{view.name} cannot be written as {role}") from error
+        raise _as_failed(error, "cloud", f"{view} cannot be written as {role}") from error
 
 
 def _as_failed(error: BaseException, side: Side, what: str) -> Exception:

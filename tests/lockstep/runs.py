@@ -1,0 +1,153 @@
+"""What the runner's tests share: chains of three with a step rewritten, commands under way, conditions waited for."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import chains_of_three as three
+import psycopg
+
+from federation.databases import RUN_LOCK, connect
+from federation.guard import current_release
+from federation.servers.pair import SITE_ID
+
+if TYPE_CHECKING:
+    from deployments import Deployment
+
+GATE = 4711
+"""Key of the advisory lock by which a test keeps a migration where it is."""
+
+AT_THE_GATE = f"op.execute('SELECT pg_advisory_xact_lock_shared({GATE})')"
+
+PATIENCE = 120.0
+
+CATALOG = (Path(__file__).parent / "kill_catalog.sql").read_bytes()
+
+
+def at(deployment: Deployment) -> tuple[str | None, str | None]:
+    """The releases of local and cloud."""
+    found = []
+    for side in ("local", "cloud"):
+        with connect(deployment.config, side) as connection:  # type: ignore[arg-type]
+            found.append(current_release(connection))
+    return found[0], found[1]
+
+
+def catalogs(deployment: Deployment) -> dict[str, list[Any]]:
+    """What is in both databases, but for rows."""
+    found = {}
+    for side in ("local", "cloud"):
+        with deployment.superuser(side) as superuser:
+            superuser.execute("SET search_path = pg_catalog")
+            found[side] = superuser.execute(CATALOG).fetchall()
+    return found
+
+
+def mark(deployment: Deployment) -> str:
+    with deployment.owner("local") as owner:
+        return str(owner.execute("SELECT cloud_release FROM federation.guard").fetchall()[0][0])
+
+
+def settings(root: Path, **database: object) -> None:
+    """federation.toml with limits of its own: ``lock_timeout``, ``lock_attempts``."""
+    lines = "".join(f"{key} = {value!r}\n" for key, value in database.items())
+    (root / "federation.toml").write_text(f"{three.TOML}\n[database]\n{lines}")
+
+
+def rewrite(deployment: Deployment, chains: Mapping[str, Mapping[str, tuple[str, str]]], *contracts: str) -> None:
+    """Both chains as they are in chains_of_three, but for the bodies named; ``contracts`` are contract releases."""
+    bodies = {
+        side: {**chain, **chains.get(side, {})} for side, chain in (("local", three.LOCAL), ("cloud", three.CLOUD))
+    }
+    limits = (deployment.root / "federation.toml").read_text()
+    three.write(deployment.root, local=bodies["local"], cloud=bodies["cloud"])
+    (deployment.root / "federation.toml").write_text(limits)
+    for side in bodies:
+        for release in contracts:
+            with (deployment.root / "versions" / side / f"{release}.py").open("a") as file:
+                file.write('\n\nphase = "contract"\n')
+
+
+def joined(*statements: str) -> str:
+    """The body of an upgrade() or downgrade()."""
+    return "\n    ".join(statements)
+
+
+def until(condition: Callable[[], Any], otherwise: str) -> Any:
+    """Ask again and again; what the condition says when it is true."""
+    deadline = time.monotonic() + PATIENCE
+    while not (found := condition()):
+        assert time.monotonic() < deadline, otherwise
+    return found
+
+
+def start(deployment: Deployment, *arguments: str, code: str | None = None) -> subprocess.Popen[str]:
+    """A command of its own process, under way; ``code`` is Python that runs in place of ``-m federation``."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("FEDERATION_")}
+    command = ["-m", "federation"] if code is None else ["-c", code]
+    return subprocess.Popen(
+        [sys.executable, *command, *arguments],
+        cwd=deployment.root,
+        env=clean | deployment.environ,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.pthread_sigmask(signal.SIG_SETMASK, []),
+    )
+
+
+@contextmanager
+def gate(deployment: Deployment, side: str) -> Iterator[psycopg.Connection[Any]]:
+    """Closed while the block runs; migrations of ``side`` wait there."""
+    with deployment.owner(side) as keeper:
+        keeper.execute("SELECT pg_advisory_lock(%s)", [GATE])
+        try:
+            yield keeper
+        finally:
+            keeper.execute("SELECT pg_advisory_unlock_all()")
+
+
+def waiting(deployment: Deployment, side: str, query: str = "%", *, lock: str = "%") -> list[str]:
+    """The statements of the toolkit's sessions that wait for a lock now."""
+    with deployment.superuser(side) as superuser:
+        rows = superuser.execute(
+            "SELECT query FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'federation' "
+            "AND wait_event_type = 'Lock' AND wait_event LIKE %s AND query ILIKE %s",
+            [lock, query],
+        ).fetchall()
+    return [text for (text,) in rows]
+
+
+def no_lock_left(deployment: Deployment) -> bool:
+    """Whether no run holds its advisory lock, and no session of the toolkit a transaction."""
+    for side in ("local", "cloud"):
+        with deployment.superuser(side) as superuser:
+            key = {"high": RUN_LOCK >> 32, "low": RUN_LOCK & 0xFFFFFFFF}
+            left = superuser.execute(
+                "SELECT count(*) FROM pg_locks AS l JOIN pg_database AS d ON d.oid = l.database "
+                "WHERE d.datname = current_database() AND l.locktype = 'advisory' "
+                "AND l.classid::bigint = %(high)s AND l.objid::bigint = %(low)s",
+                key,
+            ).fetchall()
+            if left != [(0,)]:
+                return False
+    return True
+
+
+def add_note(deployment: Deployment, **values: object) -> None:
+    """A row of the site's own."""
+    given = {"site": SITE_ID, **values}
+    columns = ", ".join(given)
+    with deployment.owner("local") as owner:
+        owner.execute(
+            f"INSERT INTO note (id, {columns}) VALUES (gen_random_uuid(), {', '.join(['%s'] * len(given))})",  # type: ignore[arg-type]
+            list(given.values()),
+        )
