@@ -8,8 +8,7 @@ from sqlalchemy.engine import Connection
 from federation.config import Config
 from federation.databases import DATABASE_ERRORS, over_the_link
 from federation.environments import preconditions
-from federation.errors import PendingChanges, Refused, Side, VerificationFailed, from_database
-from federation.lockstep import verification
+from federation.errors import Refused, Side, from_database
 from federation.lockstep.plan import Direction, Step
 from federation.lockstep.release import Releases
 
@@ -33,22 +32,20 @@ _IN_THE_WAY = sa.text(
 
 
 def check(
-    config: Config, releases: Releases, steps: list[Step], sessions: dict[Side, Connection], *, local: int, cloud: int
+    config: Config, releases: Releases, steps: list[Step], sessions: dict[Side, Connection], *, at_base: bool
 ) -> None:
-    """Raise what would stop one of ``steps``, from positions ``local`` and ``cloud``, half-way. Reads only.
+    """Raise what would stop one of ``steps`` half-way; ``at_base``: the hospital is there. Reads only.
 
     PreconditionMissing for a role, privilege, extension or setting, Refused for a step without a downgrade, for a
     table of an exported name that is not the toolkit's or a link that leads elsewhere, Unreachable for one that leads
-    nowhere, PendingChanges for foreign tables that no longer fit the hospital's.
+    nowhere.
     """
     if any(step.direction is Direction.UP for step in steps):
         for side, session in sessions.items():
             preconditions.require(session, config, side)
         refuse_tables_in_the_way(config, "cloud", sessions["cloud"])
         require_link(config, sessions["cloud"])
-        if releases.fit(local, cloud):  # where a backup was restored they do not, which is what the steps will mend
-            _refuse_drift(config, sessions)
-        if local == 0:
+        if at_base:
             refuse_tables_in_the_way(config, "local", sessions["local"])
     for step in steps:
         module = releases.script(step.side, step.release).module
@@ -59,15 +56,6 @@ def check(
                 release=step.release,
                 hint="nothing was changed; restore a backup if you must go back",
             )
-
-
-def _refuse_drift(config: Config, sessions: dict[Side, Connection]) -> None:
-    try:
-        verification.verify_columns(config, sessions)
-    except VerificationFailed as failed:
-        raise PendingChanges(
-            failed.message, side=failed.side, hint="nothing was changed; see `federation check` and mend it first"
-        ) from failed
 
 
 def require_link(config: Config, cloud: Connection) -> None:

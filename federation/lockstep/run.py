@@ -22,9 +22,19 @@ from sqlalchemy.engine import Connection
 
 from federation import guard
 from federation.config import Config
-from federation.databases import SIDES, connect, run_lock
+from federation.databases import DATABASE_ERRORS, SIDES, connect, run_lock
 from federation.environments import run_step
-from federation.errors import FederationError, Interrupted, LockHeld, ReleasesDiffer, Side, Unreachable
+from federation.errors import (
+    FederationError,
+    Interrupted,
+    LockHeld,
+    Refused,
+    ReleasesDiffer,
+    Side,
+    Unreachable,
+    VerificationFailed,
+    from_database,
+)
 from federation.lockstep import preflight, verification
 from federation.lockstep.plan import Direction, Step, steps_down, steps_up
 from federation.lockstep.release import Releases
@@ -93,7 +103,13 @@ def downgrade(
 def resolve(releases: Releases, target: str, local: int, cloud: int) -> int:
     """The position that ``target`` means: a name, or ``-n`` below the last whole release. Raises Refused."""
     if target.startswith("-") and target[1:].isdigit():
-        return max(min(local, cloud) - int(target[1:]), 0)
+        position = min(local, cloud) - int(target[1:])
+        if position < 0:
+            raise Refused(
+                f"there are no {target[1:]} releases below {releases.at(min(local, cloud)) or 'base'}",
+                hint="federation downgrade base",
+            )
+        return position
     return releases.position(target)
 
 
@@ -105,6 +121,8 @@ class _Run:
         self.releases = Releases.load(config)
         self.stack = ExitStack()
         self.sessions: dict[Side, Connection] = {}
+        self.sound = True
+        """Whether the databases passed verification so far: a release is not undone for what it found broken."""
 
     def go(self, target: str, direction: Direction, *, wait: bool) -> Outcome:
         with run_lock(self.config, wait=wait), self.stack:
@@ -113,10 +131,16 @@ class _Run:
             position = resolve(self.releases, target, local, cloud)
             plan = steps_up if direction is Direction.UP else steps_down
             steps = plan(self.releases, local, cloud, position)
-            preflight.check(self.config, self.releases, steps, self.sessions, local=local, cloud=cloud)
+            preflight.check(self.config, self.releases, steps, self.sessions, at_base=local == 0)
+            if steps and local == cloud:
+                self.sound = False
+                self.verify(direction)
             outcome = Outcome(self.releases.at(position))
-            for _, halves in groupby(steps, key=lambda step: step.release):
-                self.walk(list(halves), outcome)
+            try:
+                for _, halves in groupby(steps, key=lambda step: step.release):
+                    self.walk(list(halves), outcome)
+            except KeyboardInterrupt as error:
+                raise Interrupted("interrupted between two releases, of which none was begun") from error
             return outcome
 
     def open(self) -> None:
@@ -127,7 +151,7 @@ class _Run:
         cloud = self.sessions["cloud"]
         cloud.exec_driver_sql("SET federation.keep_mark = 'on'")  # the mark is set from here, not over the link
         cloud.commit()
-        guard.settle(self.sessions["local"], cloud)
+        self.patiently(lambda: guard.settle(self.sessions["local"], cloud))
 
     def positions(self) -> tuple[int, int]:
         local, cloud = (self.releases.position(guard.current_release(self.sessions[side]), side) for side in SIDES)
@@ -149,19 +173,24 @@ class _Run:
                 raise self.settle(step, done, _as_ours(error, step)) from error
 
     def verify(self, direction: Direction) -> None:
-        """A link that is down keeps nobody from going back: on the way down it is said, and no failure.
+        """Verify the release that both databases are at; on the way up a failure is the release's.
 
-        Where a backup was restored the databases do not fit each other until the last of the steps.
+        Nobody is kept from going back: on the way down it is said, and no failure. Nor is a release undone for what was
+        broken before it, since it may be the one that mends it. Where a backup was restored, the databases do not fit
+        each other until the last of the steps.
         """
         if not self.releases.fit(*self.positions()):
             return
         try:
-            verification.verify(self.config, self.sessions)
-        except Unreachable as error:
-            if direction is Direction.UP:
+            self.patiently(lambda: verification.verify(self.config, self.sessions))
+        except (VerificationFailed, Unreachable) as failed:
+            if direction is Direction.UP and (self.sound or isinstance(failed, Unreachable)):
                 raise
-            _LOG.warning("federation: %s; the release that is left could not be verified", error.message)
+            _LOG.warning("federation: not as it should be, and no reason to stop: %s", failed.message)
+            self.sound = False
             self.open()
+        else:
+            self.sound = True
 
     def tell(self, step: Step, seconds: float) -> None:
         """A line that cannot be printed must not stop a release half-way."""
@@ -170,54 +199,70 @@ class _Run:
                 self.progress(step, seconds)
 
     def take(self, step: Step, **attributes: Any) -> float:
-        """Run one half of a release in its own transaction; seconds it took.
-
-        A lock that is not had within ``lock_timeout`` lets go of those it had, so that the app does not queue behind
-        us, and is tried again a bounded number of times.
-        """
+        """Run one half of a release in its own transaction; seconds it took."""
         started = time.perf_counter()
         directory, script = self.releases.directories[step.side], self.releases.script(step.side, step.release)
+        self.patiently(
+            lambda: run_step(
+                self.config,
+                step.side,
+                directory,
+                script,
+                up=step.direction is Direction.UP,
+                connection=self.sessions[step.side],
+                **attributes,
+            )
+        )
+        if step.side == "cloud":
+            self.patiently(lambda: guard.settle(self.sessions["local"], self.sessions["cloud"]))
+        return time.perf_counter() - started
+
+    def patiently(self, ask: Callable[[], None]) -> None:
+        """``ask``, a bounded number of times while it does not get a lock within ``lock_timeout``.
+
+        Between them it lets go of the locks that it had, so that the app does not queue behind us.
+        """
         attempts = self.config.database.lock_attempts
         for attempt in range(1, attempts + 1):
             try:
-                run_step(
-                    self.config,
-                    step.side,
-                    directory,
-                    script,
-                    up=step.direction is Direction.UP,
-                    connection=self.sessions[step.side],
-                    **attributes,
-                )
+                return ask()
             except LockHeld:
                 if attempt == attempts:
                     raise
                 time.sleep(random.uniform(0.1, 0.5) * attempt)  # noqa: S311  # jitter
-            else:
-                break
-        if step.side == "cloud":
-            guard.settle(self.sessions["local"], self.sessions["cloud"])
-        return time.perf_counter() - started
+        return None
+
+    def is_in_place(self, step: Step) -> bool:
+        """Whether the step's side is where the step led."""
+        return guard.current_release(self.sessions[step.side]) == step.to
 
     def settle(self, step: Step, done: list[Step], failure: FederationError) -> FederationError:
         """Undo what this run did of the failed release; what to raise."""
+        finished = False
         try:
             self.open()  # which waits until a COMMIT whose answer was lost has ended
-            if step not in done and guard.current_release(self.sessions[step.side]) == step.to:
+            if step not in done and self.is_in_place(step):
                 done = [*done, step]
-            whole = self.positions()[0] == self.positions()[1]
-            if self.on_failure == "rollback" and done and not (whole and isinstance(failure, Interrupted)):
-                for half in reversed(done):
+            local, cloud = self.positions()
+            finished = isinstance(failure, Interrupted) and local == cloud and bool(done)
+            if self.on_failure == "rollback" and not finished:
+                for half in filter(self.is_in_place, reversed(done)):  # a DBA may have undone one
                     undo = _opposite(half, self.releases)
                     self.tell(undo, self.take(undo, federation_undoing=True))
             local, cloud = self.positions()
         except Exception as error:  # whatever it is, the first failure is the one to tell
+            ours = _as_ours(error, step)
             told = ReleasesDiffer(
-                f"{failure}; and what was done of {step.release} could not be undone ({error})",
-                hint="run `federation status`",
+                f"{failure.message}; what was done of {step.release} could not be undone ({ours.message})",
+                side=failure.side,
+                release=step.release,
+                hint="; ".join(filter(None, (ours.hint, "see `federation status`"))),
             )
             told.__cause__ = failure
             return told
+        if isinstance(failure, Interrupted):
+            how = "is finished, and not verified" if finished else "is undone"
+            failure.message += f"; the {step.direction.value} of {step.release} {how}"
         if local == cloud:
             failure.message += f"; both databases are at {self.releases.at(local) or 'base'}"
             return failure
@@ -255,6 +300,8 @@ def _as_ours(error: BaseException, step: Step) -> FederationError:
     if isinstance(error, FederationError):
         error.release = error.release or step.release
         return error
+    if isinstance(error, DATABASE_ERRORS):
+        return from_database(error, side=step.side, release=step.release)
     if isinstance(error, KeyboardInterrupt):
         return Interrupted("interrupted", side=step.side, release=step.release)
     own = isinstance(error, CommandError)  # Alembic's, which reads as a sentence
