@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from contextlib import closing
 from dataclasses import dataclass
@@ -58,9 +59,7 @@ class Point:
 
 def commits(statement: Statement) -> bool:
     """Whether the statement commits something: a COMMIT, or what runs outside a transaction."""
-    return statement.text.startswith(("COMMIT", "CREATE INDEX CONCURRENTLY", "DROP INDEX CONCURRENTLY")) or (
-        statement.text.startswith("CREATE UNIQUE INDEX CONCURRENTLY")
-    )
+    return re.match(r"COMMIT|(CREATE|CREATE UNIQUE|DROP) INDEX CONCURRENTLY", statement.text) is not None
 
 
 def points(kind: str, direction: Direction, way: Way, statements: Sequence[Statement]) -> Iterator[Point]:
@@ -154,6 +153,8 @@ def kill(world: World, point: Point, prepared: Prepared | None = None) -> int:
         match point.way:
             case "runner":
                 os.kill(runner, signal.SIGKILL)
+                if channel.way == "link":
+                    return True  # the two servers go on
                 if point.phase == "before":
                     world.wire.close(channel)
             case "backend":
@@ -163,7 +164,7 @@ def kill(world: World, point: Point, prepared: Prepared | None = None) -> int:
             case "network":
                 world.wire.close(victim)
         # Between the two COMMITs the hospital's answer reaches the cloud, unless the cloud is what is killed.
-        return point.remote_commit is not None and point.way in {"runner", "network"}
+        return point.remote_commit is not None and point.way == "network"
 
     number = point.number if point.remote_commit is None else point.remote_commit
     trap = Trap(number, point.phase if point.remote_commit is None else "after", spring)
@@ -224,17 +225,16 @@ def _check_invariant(point: Point, releases: dict[Side, str]) -> None:
 
 def check_recovery(world: World, point: Point, next_command: str | None) -> None:
     """One upgrade and one downgrade to base succeed without hand work, and everything is as it was undisturbed."""
-    whole = "a lock of the killed run is left"
-    world.until(lambda: not any(world.lock_left(side) for side in SIDES), whole, patience=10)
-    mine = WAYS.index(point.way) + point.number
-    if next_command is not None and mine % 2:
+    world.until(lambda: not any(map(world.lock_left, SIDES)), "a lock of the killed run is left", patience=10)
+    varied = WAYS.index(point.way) + point.number
+    if next_command is not None and varied % 2:
         program, *given = next_command.split()
         given += ["--yes"] if "downgrade" in given else []
         assert (program, world.federation(point.kind, *given)) == ("federation", 0), f"{next_command}: {world.said}"
         releases = world.read_releases()
         assert releases["local"] == releases["cloud"], f"{next_command} left {releases}"
     commands = ["upgrade"], ["downgrade", "base", "--yes"]
-    codes = world.each(point.kind, *commands, interpreter=mine % 97 == 0)
+    codes = world.each(point.kind, *commands, interpreter=varied % 97 == 0)
     with closing(codes):
         for command, expected, code in zip(commands, (point.kind, "base"), codes, strict=True):
             assert code == 0, f"{command[0]} exits with {code}: {world.said}"

@@ -197,7 +197,7 @@ class Wire:
                 ready += message
                 continue
             channel.kept += message
-            if message[:1] == b"Z" and self.trap is not None:
+            if message[:1] in b"ZG" and self.trap is not None:  # ready for the next, or for COPY's rows
                 self.trap.sprung = True
                 kept, channel.kept = channel.kept, None
                 if self.trap.spring(channel):

@@ -10,6 +10,7 @@ import os
 import re
 import select
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -114,7 +115,7 @@ class Prepared:
         assert self.process.stdin
         assert self.process.stdout
         self.stdin, self.stdout = self.process.stdin, self.process.stdout
-        self.lines: list[int] = []
+        self.fork = 0
         self.said = b""
         wire.watch(self.stdout.fileno())
         os.set_blocking(self.stdout.fileno(), False)
@@ -130,11 +131,17 @@ class Prepared:
         job = {"commands": commands, "environ": environ, "folder": str(folder), "log": str(log)}
         self.stdin.write(json.dumps(job).encode() + b"\n")
         select.select([self.stdout], [], [], PATIENCE)  # the wire waits, or a trap might spring first
-        return self._number()
+        self.fork = self._number()
+        return self.fork
 
     def end(self) -> int:
         """The exit code of a command, once it has ended; the wire works meanwhile."""
-        return self._number()
+        try:
+            return self._number()
+        except AssertionError:
+            os.kill(self.fork, signal.SIGKILL)
+            self._number()
+            raise
 
     def go_on(self, word: str) -> None:
         """``on`` to the next command, or ``stop``."""
