@@ -41,8 +41,20 @@ def pair(binaries: Binaries) -> Iterator[Pair]:
 
 
 @pytest.fixture(scope="session")
-def deployments(pair: Pair) -> Deployments:
-    return Deployments(pair)
+def federation_servers(pair: Pair) -> Pair:
+    """The kit's own fixtures stand on the same servers."""
+    return pair
+
+
+@pytest.fixture(scope="session")
+def deployments(pair: Pair) -> Iterator[Deployments]:
+    with Deployments(pair) as deployments:
+        yield deployments
+
+
+@pytest.fixture(scope="session")
+def federation_databases(deployments: Deployments) -> Deployments:
+    return deployments
 
 
 @pytest.fixture

@@ -1,51 +1,40 @@
-"""Deployments for tests: a pair of databases on a running pair of servers, and the ways in that users have."""
+"""Deployments for tests: the kit's pairs of databases, and the ways in that users have."""
 
 from __future__ import annotations
 
-import itertools
-import json
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import cast
 
-import psycopg
 import pytest
-from psycopg import sql
 
-from federation.administration import bootstrap, link
-from federation.config import Config
-from federation.lockstep import upgrade
 from federation.servers import Pair
-from federation.servers.pair import SITE_ID
+from federation.testing.databases import Databases, Names
+from federation.testing.pair import FederationPair
 
 ROOT = Path(__file__).parent.parent
 OTHER = "00000000-0000-0000-0000-000000000002"
 
 
-@dataclass
-class Deployment:
-    """One pair of databases. ``root`` is the folder with alembic.ini and federation.toml."""
-
-    pair: Pair
-    local_dbname: str
-    cloud_dbname: str
-    root: Path = ROOT
-    extra: dict[str, str] = field(default_factory=dict)
+class Deployment(FederationPair):
+    """One pair of databases on servers of ours. ``root`` is the folder with alembic.ini and federation.toml."""
 
     @property
-    def environ(self) -> dict[str, str]:
-        return self.pair.environment(self.local_dbname, self.cloud_dbname) | self.extra
+    def pair(self) -> Pair:
+        return cast(Pair, self.servers)
 
     @property
-    def config(self) -> Config:
-        return Config.load(self.root / "federation.toml", self.environ)
+    def root(self) -> Path:
+        return self.file.parent
+
+    @root.setter
+    def root(self, folder: Path) -> None:
+        self.file = folder / "federation.toml"
 
     def enter(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Stand in the folder with the variables set, as a user does."""
@@ -74,29 +63,6 @@ class Deployment:
     def alembic(self, side: str, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
         return self.run("alembic", "-n", side, *arguments, **environ)
 
-    def superuser(self, side: str) -> psycopg.Connection[Any]:
-        """The server's superuser, autocommitting."""
-        if side == "local":
-            return self.pair.local.connect(self.local_dbname)
-        return self.pair.cloud.connect(self.cloud_dbname)
-
-    def owner(self, side: str) -> psycopg.Connection[Any]:
-        """The database's owner, autocommitting."""
-        return psycopg.connect(self.environ[f"FEDERATION_{side.upper()}_URL"], autocommit=True)
-
-    @contextmanager
-    def as_user(
-        self, sub: str | None = SITE_ID, role: str = "authenticated", *, read_only: bool = False, **claims: object
-    ) -> Iterator[psycopg.Cursor[Any]]:
-        """One transaction as PostgREST runs it: the authenticator, SET LOCAL ROLE, the claims by set_config."""
-        given = {**({"sub": sub} if sub else {}), "role": role, **claims}
-        with psycopg.connect(self.pair.authenticator_url(self.cloud_dbname)) as connection:
-            connection.read_only = read_only
-            with connection.cursor() as cursor:
-                cursor.execute(sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(role)))
-                cursor.execute("SELECT set_config('request.jwt.claims', %s, true)", [json.dumps(given)])
-                yield cursor
-
     def dump(self, side: str) -> str:
         """The schema, but for the toolkit's own books."""
         binaries = (self.pair.local if side == "local" else self.pair.cloud).binaries
@@ -121,58 +87,30 @@ class Deployment:
         return self.pair.cloud.url(dbname=self.cloud_dbname)
 
 
-class Deployments:
-    """Databases cloned from templates that are made once a pair of servers."""
+class Deployments(Databases):
+    """The kit's databases of BeanHealth's chains, as Deployments."""
 
     def __init__(self, pair: Pair) -> None:
-        self.pair = pair
-        self.numbers = itertools.count(1)
+        super().__init__(pair, ROOT / "federation.toml")
 
-    @cached_property
-    def base(self) -> tuple[str, str]:
-        """Templates as bootstrap leaves them."""
-        names = ("base_local", "base_cloud")
-        self.pair.cloud.create_database(names[1])
-        self.pair.prepare_cloud_database(names[1])
-        config = Deployment(self.pair, *names).config
-        bootstrap.apply(config, "local")
-        bootstrap.apply(config, "cloud")
-        return names
+    @property
+    def pair(self) -> Pair:
+        return cast(Pair, self.servers)
 
-    @cached_property
-    def head(self) -> tuple[str, str]:
-        """Templates at BeanHealth's newest release."""
-        with self._clone(self.base, keep=True) as deployment:
-            upgrade(deployment.config)
-            return deployment.local_dbname, deployment.cloud_dbname
+    def pair_of(self, names: Names) -> Deployment:
+        return Deployment(self.servers, names["local"], names["cloud"], self.file)
 
     @contextmanager
     def at_base(self, root: Path = ROOT) -> Iterator[Deployment]:
-        with self._clone(self.base) as deployment:
+        """Two bootstrapped databases; ``root`` is the folder whose chains are run on them."""
+        with self.make_pair("base") as deployment:
             deployment.root = root
             yield deployment
 
     @contextmanager
     def at_head(self) -> Iterator[Deployment]:
-        with self._clone(self.head) as deployment:
-            link.apply(deployment.config)
+        with self.make_pair() as deployment:
             yield deployment
-
-    @contextmanager
-    def _clone(self, templates: tuple[str, str], *, keep: bool = False) -> Iterator[Deployment]:
-        number = next(self.numbers)
-        names = (f"local_{number}", f"cloud_{number}")
-        self.pair.local.create_database(names[0], owner="hospital_owner", template=templates[0])
-        self.pair.cloud.create_database(names[1], owner="postgres", template=templates[1])
-        deployment = Deployment(self.pair, *names)
-        # A clone has the template's objects, and none of the privileges on the database itself.
-        bootstrap.apply(deployment.config, "local")
-        try:
-            yield deployment
-        finally:
-            if not keep:
-                self.pair.local.drop_database(names[0])
-                self.pair.cloud.drop_database(names[1])
 
 
 def copy_root(target: Path) -> Path:

@@ -20,7 +20,7 @@ from federation.config import Config
 from federation.databases import SIDES, connect
 from federation.errors import Side
 from federation.lockstep import Releases, upgrade
-from federation.servers.pair import RunningPair
+from federation.servers.pair import Pair, RunningPair
 from federation.servers.running import RunningServer
 from federation.testing.pair import FederationPair
 
@@ -53,8 +53,9 @@ class Databases:
         _error: BaseException | None,
         _traceback: TracebackType | None,
     ) -> None:
-        for names in self.templates.values():
-            self._drop(names)
+        if not isinstance(self.servers, Pair):  # ours go away as a whole
+            for names in self.templates.values():
+                self._drop(names)
         self._both.shutdown()
         self._behind.shutdown()
         for dropped in self._dropping:
@@ -69,18 +70,22 @@ class Databases:
         """The server of ``side``."""
         return self.servers.local if side == "local" else self.servers.cloud
 
+    def pair_of(self, names: Names) -> FederationPair:
+        """What a test gets for two databases that are there."""
+        return FederationPair(self.servers, names["local"], names["cloud"], self.file)
+
     def template(self, release: str = "head") -> Names:
         """The databases at ``release``, made when they are first asked for; nobody stays connected to them."""
         return self._template(self.releases.at(self.releases.position(release)))
 
     @contextmanager
-    def pair(self, release: str = "head", *, local: str | None = None) -> Iterator[FederationPair]:
+    def make_pair(self, release: str = "head", *, local: str | None = None) -> Iterator[FederationPair]:
         """A new pair at ``release``, dropped at the end; with ``local`` the hospital is at another one."""
         names = self.template(release)
         if local is not None:
             names = names | {"local": self.template(local)["local"]}
         clones = self._clone(names)
-        pair = FederationPair(self.servers, clones["local"], clones["cloud"], self.file)
+        pair = self.pair_of(clones)
         with ExitStack() as stack:
             stack.callback(self._drop, clones)
             stack.callback(pair.close)
@@ -99,13 +104,18 @@ class Databases:
                 below = [None, *self.releases.ids[: self.releases.position(release) - 1]]
                 nearest = next(one for one in reversed(below) if one in self.templates or one is None)
                 self._clone(self._template(nearest), names)
-                upgrade(FederationPair(self.servers, names["local"], names["cloud"], self.file).config, release)
+                try:
+                    upgrade(self.pair_of(names).config, release)
+                except BaseException:
+                    for side in SIDES:
+                        self._janitor(side, names[side]).drop()
+                    raise
             self.templates[release] = names
         return self.templates[release]
 
     def _make_base(self, names: Names) -> None:
         """What administrators leave: both databases and their roles, as `federation bootstrap` makes them."""
-        config = FederationPair(self.servers, names["local"], names["cloud"], self.file).config
+        config = self.pair_of(names).config
         self._janitor("cloud", names["cloud"]).init()
         self.servers.prepare_cloud_database(names["cloud"])
         with self.servers.local.connect() as local, self.servers.cloud.connect() as cloud:
@@ -123,6 +133,7 @@ class Databases:
             port=server.port,
             dbname=name,
             template_dbname=template,
+            connection_timeout=0,  # they run: there is nothing to wait for
         )
 
     def _clone(self, templates: Names, names: Names | None = None) -> Names:

@@ -86,7 +86,7 @@ def federation_servers(request: pytest.FixtureRequest) -> Iterator[RunningPair]:
 
 @pytest.fixture(scope="session")
 def federation_databases(request: pytest.FixtureRequest, federation_servers: RunningPair) -> Iterator[Databases]:
-    """Templates, and pairs cloned from them, for tests that need more than one: ``federation_databases.pair(…)``."""
+    """Templates, and pairs cloned from them, for tests that need more than one: ``federation_databases.make_pair(…)``."""
     from federation.testing.databases import Databases
 
     label = getattr(federation_servers, "label", "federation")
@@ -101,7 +101,7 @@ def federation_pair(request: pytest.FixtureRequest, federation_databases: Databa
     wanted: dict[str, Any] = dict(marker.kwargs) if marker else {}
     if version := wanted.pop("pg", None):
         _skip_other_versions(federation_databases.servers, version)
-    with federation_databases.pair(**wanted) as pair:
+    with federation_databases.make_pair(**wanted) as pair:
         yield pair
 
 
@@ -115,6 +115,12 @@ def federation_local_noproc(federation_databases: Databases) -> NoopExecutor:
 def federation_cloud_noproc(federation_databases: Databases) -> NoopExecutor:
     """The cloud's server for pytest-postgresql; the clone has no hospital of its own behind it."""
     return _noproc(federation_databases, "cloud")
+
+
+@pytest.fixture(scope="session")
+def federation_toml(request: pytest.FixtureRequest) -> Config:
+    """The federation.toml, without any database."""
+    return _toml(request.config)
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ from __future__ import annotations
 import itertools
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 from uuid import uuid4
@@ -127,6 +128,16 @@ class Rows:
             table: [self.insert(table, row) for row in ([{}] * given if isinstance(given, int) else given)]
             for table, given in rows.items()
         }
+
+    @contextmanager
+    def trial(self) -> Iterator[None]:
+        """Whatever is inserted in the block is gone after it."""
+        before = dict(self._last)
+        try:
+            with self.connection.transaction(force_rollback=True):
+                yield
+        finally:
+            self._last = before
 
     def insert(self, table: str, given: Row) -> dict[str, Any]:
         """Insert one row and return it. FederationError, naming the constraint, where no valid row could be made up."""

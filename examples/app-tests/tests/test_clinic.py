@@ -70,4 +70,4 @@ def test_the_page_keeps_few_round_trips(pair: FederationPair) -> None:
             clinic.planned_visits(asha)  # logs in at the clinic, and binds Asha
             before = link.tally.round_trips
             clinic.planned_visits(asha)
-        assert link.tally.round_trips - before <= 6  # a cursor for each table: DECLARE, FETCH, CLOSE
+            assert link.tally.round_trips - before <= 6  # a cursor for each table: DECLARE, FETCH, CLOSE

@@ -1,0 +1,258 @@
+"""Accounts with rows of their own, and what each of them sees and changes: through the cloud, and at the hospital."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+from uuid import UUID, uuid4
+
+import psycopg
+from psycopg import sql
+
+from federation.errors import FederationError
+from federation.testing.pair import FederationPair
+from federation.testing.rows import Row
+
+_READABLE = """
+    SELECT c.relname FROM pg_class AS c
+    WHERE c.relnamespace = to_regnamespace(%s) AND c.relname = ANY (%s) AND has_table_privilege(%s, c.oid, 'SELECT')
+"""
+
+_PRIVILEGES = "SELECT p FROM unnest(ARRAY['INSERT', 'UPDATE', 'DELETE']) AS p WHERE has_table_privilege(%s, %s, p)"
+
+_OWNERS = {"uuid", "text", "varchar"}
+"""Types of columns that may name the account a row belongs to."""
+
+
+class Callers:
+    """``accounts`` (claims by sub; the first two are meant) and what a row of the first one holds, by table (``rows``).
+
+    The accounts are admitted at the hospital. ``tables`` are the exported ones that callers may read in the cloud.
+    """
+
+    def __init__(
+        self, pair: FederationPair, accounts: Mapping[str, Mapping[str, Any]], rows: Mapping[str, Row]
+    ) -> None:
+        self.pair, self.accounts, self.given = pair, accounts, rows
+        self.config = pair.config
+        self.first, self.second = list(accounts)[:2]
+        self.role = self.config.roles.callers[0]
+        self.rows = pair.new_rows()
+        self.cloud = pair.superuser("cloud")
+        found = self.cloud.execute(
+            _READABLE, [self.config.tables.schema_, list(self.config.tables.exported), self.role]
+        ).fetchall()
+        self.tables = [table for table in self.config.tables.exported if (table,) in found]
+        self._owned: dict[tuple[str, str], dict[str, Any] | None] = {}
+        for sub, claims in accounts.items() if self.tables else ():
+            if claims or UUID(sub) != self.config.site_id:
+                pair.add_account(sub, **claims)
+
+    def works(self, table: str) -> Iterator[str]:
+        """What is wrong where the first account reads, changes, adds and deletes a row of its own in the cloud."""
+        row = self.row_of(self.first, table)
+        if row is None:
+            yield self._nobodys(table)
+            return
+        view, columns = self._view(table), self._columns(table)
+        may = {privilege for (privilege,) in self.cloud.execute(_PRIVILEGES, [self.role, view.as_string(None)])}
+        key = {name: row[name] for name in self.rows.tables[table].key if name in columns} or row
+        changed = next((name for name in columns if name not in key), columns[0])
+        new = {name: value for name, value in self._another(table).items() if name in columns}
+        work = {
+            "SELECT": sql.SQL("SELECT FROM {view} WHERE {key}"),
+            "UPDATE": sql.SQL("UPDATE {view} SET {changed} = {changed} WHERE {key}"),
+            "INSERT": sql.SQL("INSERT INTO {view} ({names}) VALUES ({values})"),
+            "DELETE": sql.SQL("DELETE FROM {view} WHERE {key}"),
+        }
+        for verb, statement in work.items():
+            if verb != "SELECT" and verb not in may:
+                continue
+            command = statement.format(
+                view=view,
+                key=_equal(key),
+                changed=sql.Identifier(changed),
+                names=sql.SQL(", ").join(map(sql.Identifier, new)),
+                values=sql.SQL(", ").join(sql.Placeholder() * len(new)),
+            )
+            try:
+                with self.pair.as_user(self.first, self.role, **self.accounts[self.first]) as caller:
+                    count = caller.execute(command, list((new if verb == "INSERT" else key).values())).rowcount
+                    caller.connection.rollback()
+            except psycopg.Error as error:
+                yield (
+                    f"{verb} on {self._name(table)} fails as {self.role} ({error.diag.message_primary}) — what this "
+                    "cloud does not name must have a default or be NULL at the hospital"
+                )
+            else:
+                if count != 1:
+                    yield f"{verb} on {self._name(table)} finds {count} rows and not the account's one"
+
+    def leaks(self, table: str, *, shared: bool) -> Iterator[str]:
+        """What one account can do to another's rows of ``table``; reading is no leak where they are ``shared``."""
+        row = self.row_of(self.first, table)
+        if row is None:
+            yield self._nobodys(table)
+            return
+        self.row_of(self.second, table)
+        stranger = str(uuid4())
+        name = self._name(table)
+        seen = self._seen_in_cloud(table, [self.first, self.second, stranger])
+        for sub in (self.first, self.second):
+            if surplus := seen[sub] - self._seen_at_hospital(table, sub):
+                yield (
+                    f"{name} shows {len(surplus)} rows to account {sub} that the hospital's policies refuse — "
+                    "is the foreign table read past the link role?"
+                )
+        if not seen[self.first]:
+            yield f"{name} does not show account {self.first} its own row — see the view's predicate"
+        if not shared:
+            for sub in (self.second, stranger):
+                if common := seen[self.first] & seen[sub]:
+                    whom = f"account {sub}" if sub == self.second else "an account that is not listed"
+                    yield (
+                        f"{name} shows {len(common)} rows of account {self.first} to {whom} — narrow the policies of "
+                        f"the hospital's table, or name {table} in the ini setting federation_shared if all may read it"
+                    )
+            if self._link_role_sees(table):
+                yield f"the link role itself reads {name} with no caller bound — let each policy ask for auth.uid()"
+        yield from self._changes(table, row)
+
+    def row_of(self, sub: str, table: str) -> dict[str, Any] | None:
+        """A new row that ``sub`` sees at the hospital, the same one when asked again; None where none was found."""
+        if (sub, table) not in self._owned:
+            for _, parent, _ in self.rows.tables[table].parents:
+                if parent != table:
+                    self.row_of(sub, parent)
+            held = self._held(sub, table)
+            self._owned[sub, table] = None if held is None else self.rows.insert(table, held)
+        return self._owned[sub, table]
+
+    def _held(self, sub: str, table: str) -> Row | None:
+        """What a row must hold for ``sub`` to see it: given, nothing, what its claims say, or its id in a column."""
+        columns = self.rows.tables[table].columns
+        claims = {name: value for name, value in self.accounts[sub].items() if name in columns}
+        candidates: list[Row] = [claims] if claims else []
+        candidates.append({})
+        taken = {name for names, *_ in self.rows.tables[table].parents for name in names}
+        taken |= {*self.rows.tables[table].key, self.config.tables.site_column or ""}
+        candidates += [{name: sub} for name, column in columns.items() if column.type in _OWNERS and name not in taken]
+        if sub == self.first and table in self.given:
+            candidates = [self.given[table]]
+        before = len(self._seen_at_hospital(table, sub))
+        for candidate in candidates:
+            try:
+                with self.rows.trial():
+                    self.rows.insert(table, candidate)
+                    if len(self._seen_at_hospital(table, sub)) > before:
+                        return candidate
+            except FederationError:
+                if table in self.given:
+                    raise
+        return None
+
+    def _seen_at_hospital(self, table: str, sub: str) -> set[str]:
+        """The keys of the rows that the policies show to ``sub``: as the link role, bound as over the link."""
+        local = self.rows.connection
+        user, _ = self.config.link_login("link")
+        query = sql.SQL("SELECT {} FROM {}").format(self._key(table), self._view(table))
+        with local.transaction(force_rollback=True):
+            local.execute(sql.SQL("SET LOCAL SESSION AUTHORIZATION {}").format(sql.Identifier(user)))
+            local.execute("SELECT taken FROM federation.bind WHERE sub = %s", [sub])
+            return {key for (key,) in local.execute(query)}
+
+    def _seen_in_cloud(self, table: str, subs: list[str]) -> dict[str, set[str]]:
+        """The same through the cloud: one caller after the other on one connection, as PostgREST's pool has it.
+
+        All but the first claim what the first is.
+        """
+        query = sql.SQL("SELECT {} FROM {}").format(self._key(table), self._view(table))
+        seen = {}
+        with psycopg.connect(self.pair.authenticator_url) as connection:
+            for sub in subs:
+                claims = json.dumps({**self.accounts[self.first], "sub": sub, "role": self.role})
+                with connection.transaction():
+                    connection.execute(sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(self.role)))
+                    connection.execute("SELECT set_config('request.jwt.claims', %s, true)", [claims])
+                    seen[sub] = {key for (key,) in connection.execute(query)}
+        return seen
+
+    def _link_role_sees(self, table: str) -> bool:
+        link = self.pair.link_role()
+        try:
+            return bool(link.execute(sql.SQL("SELECT FROM {} LIMIT 1").format(self._view(table))).rowcount)
+        except psycopg.errors.InsufficientPrivilege:
+            return False
+        finally:
+            link.rollback()
+
+    def _changes(self, table: str, row: dict[str, Any]) -> Iterator[str]:
+        """What the second account does to the first one's row, or in its name; all of it is rolled back."""
+        view, columns, name = self._view(table), self._columns(table), self._name(table)
+        key = {column: row[column] for column in self.rows.tables[table].key if column in columns} or row
+        changed = next((column for column in columns if column not in key), columns[0])
+        new = {column: value for column, value in self._another(table).items() if column in columns}
+        attempts = {
+            "change": (
+                sql.SQL("UPDATE {view} SET {changed} = {changed} WHERE {key}").format(
+                    view=view, changed=sql.Identifier(changed), key=_equal(key)
+                ),
+                key,
+            ),
+            "delete": (sql.SQL("DELETE FROM {} WHERE {}").format(view, _equal(key)), key),
+            "add": (
+                sql.SQL("INSERT INTO {} ({}) VALUES ({})").format(
+                    view,
+                    sql.SQL(", ").join(map(sql.Identifier, new)),
+                    sql.SQL(", ").join(sql.Placeholder() * len(new)),
+                ),
+                new,
+            ),
+        }
+        for verb, (statement, values) in attempts.items():
+            try:
+                with self.pair.as_user(self.second, self.role, **self.accounts[self.second]) as caller:
+                    count = caller.execute(statement, list(values.values())).rowcount
+                    caller.connection.rollback()
+            except psycopg.Error:
+                continue  # refused
+            if count:
+                yield (
+                    f"{name}: account {self.second} can {verb} rows of account {self.first} — narrow USING and "
+                    "WITH CHECK of the hospital's policies"
+                )
+
+    def _another(self, table: str) -> dict[str, object]:
+        """A row of the first account that is not there yet."""
+        return self.rows.complete(table, self._held(self.first, table) or {})
+
+    def _columns(self, table: str) -> list[str]:
+        """The view's."""
+        found = self.cloud.execute(
+            "SELECT attname FROM pg_attribute WHERE attrelid = %s::regclass AND attnum > 0 AND NOT attisdropped "
+            "ORDER BY attnum",
+            [self._view(table).as_string(None)],
+        )
+        return [name for (name,) in found.fetchall()]
+
+    def _key(self, table: str) -> sql.Composable:
+        key = self.rows.tables[table].key or tuple(self._columns(table))
+        return sql.SQL("ROW({})::text").format(sql.SQL(", ").join(map(sql.Identifier, key)))
+
+    def _view(self, table: str) -> sql.Identifier:
+        """Of the same name on both sides."""
+        return sql.Identifier(self.config.tables.schema_, table)
+
+    def _name(self, table: str) -> str:
+        return f"{self.config.tables.schema_}.{table}"
+
+    def _nobodys(self, table: str) -> str:
+        return (
+            f"no row of {self._name(table)} could be made that account {self.first} sees, so nothing is tested — "
+            "say in a fixture federation_rows what its rows hold, and in federation_accounts its claims"
+        )
+
+
+def _equal(row: Mapping[str, object]) -> sql.Composed:
+    return sql.SQL(" AND ").join(sql.SQL("{} IS NOT DISTINCT FROM %s").format(sql.Identifier(name)) for name in row)

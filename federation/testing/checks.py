@@ -1,0 +1,176 @@
+"""Checks of a whole federation, to be collected by one line of a project's own tests.
+
+from federation.testing.checks import *  # noqa: F403
+
+Each fails with the object's name and what to do. They take the chains and federation.toml as they stand; what the kit
+cannot know, a conftest.py says by the fixtures ``federation_accounts`` and ``federation_rows``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from federation.config import Config
+from federation.drift.check import check
+from federation.errors import FederationError
+from federation.lockstep import Releases, downgrade, upgrade
+from federation.testing import exposure, offline
+from federation.testing.callers import Callers
+from federation.testing.catalog import differences, read_catalog
+from federation.testing.databases import Databases
+from federation.testing.pair import FederationPair
+from federation.testing.rows import Row
+
+__all__ = [
+    "test_check_is_clean_at_head",
+    "test_each_release_up_down_and_up_leaves_the_same_catalogs",
+    "test_every_view_answers",
+    "test_no_table_without_policies_is_exposed",
+    "test_offline_sql_makes_what_online_makes",
+    "test_older_clouds_read_and_write",
+    "test_the_chains_have_one_head_and_the_same_releases",
+    "test_two_accounts_see_and_change_only_their_own_rows",
+]
+
+Accounts = Mapping[str, Mapping[str, Any]]
+GivenRows = Mapping[str, Row]
+
+
+def test_the_chains_have_one_head_and_the_same_releases(federation_toml: Config) -> None:
+    """Both chains are lines of the same ids, and the two files of each release are of one phase."""
+    try:
+        releases = Releases.load(federation_toml)
+        for release in releases.ids:
+            releases.is_contract(release)
+    except FederationError as error:
+        _fail(str(error))
+    if not releases.ids:
+        _fail('neither chain has a release — write one: federation revision -m "…"')
+
+
+def test_each_release_up_down_and_up_leaves_the_same_catalogs(
+    federation_databases: Databases, federation_release: str
+) -> None:
+    """A downgrade undoes its upgrade, on both sides, to the last privilege."""
+    releases = federation_databases.releases
+    before = releases.at(releases.position(federation_release) - 1) or "base"
+    for side in ("local", "cloud"):
+        if not hasattr(releases.script(side, federation_release).module, "downgrade"):
+            pytest.skip(f"{side}: {federation_release} has no downgrade()")
+    with federation_databases.make_pair(before) as pair:
+        seen = [_catalogs(pair)]
+        for walk, target in ((upgrade, federation_release), (downgrade, before), (upgrade, federation_release)):
+            try:
+                walk(pair.config, target)
+            except FederationError as error:
+                _fail(str(error))
+            seen.append(_catalogs(pair))
+    for side in ("local", "cloud"):
+        down = list(differences(seen[2][side], seen[0][side]))
+        if down:
+            _fail(
+                f"{side}: {federation_release}: after downgrade() {_listed(down)} — let downgrade() undo all that "
+                "upgrade() does"
+            )
+        up = list(differences(seen[3][side], seen[1][side]))
+        if up:
+            _fail(f"{side}: {federation_release}: at the second upgrade() {_listed(up)} — let it make all it relies on")
+
+
+def test_check_is_clean_at_head(federation_databases: Databases) -> None:
+    """Both databases are what the declared tables and federation.toml say."""
+    with federation_databases.make_pair() as pair:
+        found = check(pair.config)
+    if found:
+        lines = [f"{one.side}: {one.mark} {one.what} {one.name} {one.detail}".rstrip() for one in found]
+        _fail(f'at head {_listed(lines)} — declare it, or write a release: federation revision -m "…" --autogenerate')
+
+
+def test_no_table_without_policies_is_exposed(federation_databases: Databases) -> None:
+    """Whatever a caller can name has row-level security and a policy, or is a view that runs as its caller."""
+    with federation_databases.make_pair() as pair:
+        found = list(exposure.exposed(pair))
+    if found:
+        _fail("; ".join(found))
+
+
+def test_every_view_answers(federation_databases: Databases, federation_table: str) -> None:
+    """The app's name of each table can be read, by every role that may, and by no role that is denied."""
+    with federation_databases.make_pair() as pair:
+        found = list(exposure.unanswered(pair, federation_table))
+    if found:
+        _fail("; ".join(found))
+
+
+def test_older_clouds_read_and_write(
+    federation_databases: Databases, federation_release: str, federation_accounts: Accounts, federation_rows: GivenRows
+) -> None:
+    """A cloud at this release works with each later release of the hospital that it may meet."""
+    releases = federation_databases.releases
+    cloud = releases.position(federation_release)
+    for local in range(max(cloud - 1, 0), len(releases.ids) + 1):
+        if not releases.fit(local, cloud):
+            continue
+        at = releases.at(local) or "base"
+        with federation_databases.make_pair(federation_release, local=at) as pair:
+            callers = Callers(pair, federation_accounts, federation_rows)
+            for table in callers.tables:
+                for problem in callers.works(table):
+                    _fail(f"cloud at {federation_release}, local at {at}: {problem}")
+
+
+def test_two_accounts_see_and_change_only_their_own_rows(
+    federation_databases: Databases,
+    federation_table: str,
+    federation_accounts: Accounts,
+    federation_rows: GivenRows,
+    pytestconfig: pytest.Config,
+) -> None:
+    """What one account has, another neither sees nor changes, through the cloud or as the link role itself."""
+    with federation_databases.make_pair() as pair:
+        callers = Callers(pair, federation_accounts, federation_rows)
+        if federation_table not in callers.tables:
+            pytest.skip(f"no caller may read {federation_table}")
+        shared = federation_table in pytestconfig.getini("federation_shared")
+        found = list(callers.leaks(federation_table, shared=shared))
+    if found:
+        _fail("; ".join(found))
+
+
+def test_offline_sql_makes_what_online_makes(federation_databases: Databases, federation_release: str) -> None:
+    """``alembic upgrade --sql``, run by psql, leaves the catalogs of the same release run online."""
+    psql = offline.find_psql(federation_databases)
+    if psql is None:
+        pytest.skip("there is no psql on this machine")
+    releases = federation_databases.releases
+    before = releases.at(releases.position(federation_release) - 1) or "base"
+    with federation_databases.make_pair(federation_release) as online:
+        expected = _catalogs(online)
+    with federation_databases.make_pair(before) as pair:
+        for side in releases.order(federation_release):
+            if problem := offline.upgrade(pair, side, before, federation_release, psql):
+                _fail(f"{side}: {federation_release}: {problem}")
+        found = _catalogs(pair)
+    for side in ("local", "cloud"):
+        odd = list(differences(found[side], expected[side]))
+        if odd:
+            _fail(
+                f"{side}: {federation_release}: with --sql {_listed(odd)} — let the file ask the database nothing: "
+                "offline, a query has no result"
+            )
+
+
+def _catalogs(pair: FederationPair) -> dict[str, dict[str, str]]:
+    return {side: read_catalog(pair.superuser(side)) for side in ("local", "cloud")}
+
+
+def _listed(problems: list[str], most: int = 5) -> str:
+    more = f"; and {len(problems) - most} more" if len(problems) > most else ""
+    return "; ".join(problems[:most]) + more
+
+
+def _fail(sentence: str) -> None:
+    pytest.fail(sentence, pytrace=False)
