@@ -207,7 +207,8 @@ def test_a_link_to_the_cloud_itself_is_refused_before_anything_is_imported(guard
             ("federation_service", environ["FEDERATION_SERVICE_PASSWORD"]),
         ):
             superuser.execute(f"DO $$ BEGIN CREATE ROLE {user} LOGIN; EXCEPTION WHEN duplicate_object THEN END $$")
-            superuser.execute(f"ALTER ROLE {user} PASSWORD '{password}'")
+            verifier = superuser.pgconn.encrypt_password(password.encode(), user.encode(), b"scram-sha-256").decode()
+            superuser.execute(f"ALTER ROLE {user} PASSWORD '{verifier}'")
         superuser.execute("CREATE TABLE public.note (id uuid, site uuid)")
         superuser.execute("GRANT ALL ON public.note TO federation_link, federation_service")
     try:
