@@ -265,15 +265,19 @@ def check_history(world: World, point: Point, found: Found) -> None:
         assert [before for before, _, _ in found.steps[side]] == ends[:-1], f"{side}: the history has a gap"
 
 
-def check_left(world: World, point: Point) -> bool:
-    """Whether the kill left what has been recovered from before: then it need not be done once more.
+def seen_before(world: World, point: Point) -> bool:
+    """Whether the kill left databases from which a recovery has been seen: then it need not be done once more.
 
-    The commands know nothing but the databases; nothing else of the killed run is left, which is looked at.
+    The commands know nothing but the databases; nothing else of the killed run is left, which is looked at. Where no
+    transaction had an id the databases are the template, from which the recorded run went. Else they are the same in
+    everything as after an earlier kill; and still each statement has its ``turn`` in one of the ways.
     """
     world.until(lambda: not any(map(world.sessions_left, SIDES)), "a session or a lock is left", patience=10)
     if not world.written():
         world.pristine = start(point.kind, point.direction)
-        return True  # the recorded run went from there
+        return True
+    if turn(point.number, point.way):
+        return False
     found = world.look()
     check_history(world, point, found)
     state = f"{point.kind} {found}"
@@ -286,12 +290,12 @@ def check_left(world: World, point: Point) -> bool:
 def survive(world: World, point: Point, prepared: Prepared | None = None, *, recover: bool = True) -> int:
     """Kill and check; the killed runner's exit code. AssertionError, naming the point, unless everything holds.
 
-    Unless it is to ``recover`` in any case, a recovery from databases that are the same in everything is not repeated.
+    Unless it is to ``recover`` in any case, what was `seen_before` is not repeated.
     """
     try:
         code = kill(world, point, prepared)
         next_command = check_between(world, point)
-        if recover or not check_left(world, point):
+        if recover or not seen_before(world, point):
             check_recovery(world, point, next_command)
             world.recoveries += 1
     except AssertionError as error:

@@ -5,8 +5,9 @@
     KILL_MATRIX=every …                                                                and no recovery left out
 
 KILL_MATRIX_SEED repeats a sample. ``full`` kills at every statement in every way and looks at what is left. It then
-recovers at each half's COMMIT, at each statement in one of the ways, and wherever the databases are as it has not seen
-them before. Where they are the same in everything as in a recovery that it has seen, ``every`` recovers once more.
+recovers at each half's COMMIT, in one of the ways at each statement that comes after a write, and wherever the
+databases are as it has not seen them before. Elsewhere they are the same in everything as in a recovery that it has
+seen; ``every`` recovers there once more.
 """
 
 from __future__ import annotations
@@ -69,8 +70,7 @@ def survive_all(world: World, chosen: list[Point], *, everywhere: bool = True) -
     failed, codes, recoveries = [], Counter[int](), world.recoveries
     for point in chosen:
         try:
-            recover = everywhere or point.of_step or turn(point.number, point.way)
-            code = survive(world, point, recover=recover)
+            code = survive(world, point, recover=everywhere or point.of_step)
             codes[code] += 1
             assert code not in LOST, f"{point}: the runner exits with {code}: {world.runner_said}"
         except AssertionError as error:
