@@ -10,9 +10,10 @@ The app's role then writes a row back as it was. No value leaves either server.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -65,10 +66,12 @@ class _Table:
 
 def verify_columns(config: Config, sessions: dict[Side, Connection]) -> None:
     """Raise VerificationFailed unless every foreign table's columns are at the hospital, of the same type."""
-    with _at_rest(sessions["local"]), _at_rest(sessions["cloud"]):
-        for session in sessions.values():
-            session.exec_driver_sql("SET LOCAL search_path = pg_catalog")
-        _columns(config, sessions["local"], sessions["cloud"])
+    with _at_rest(sessions["cloud"], "cloud"):
+        sessions["cloud"].exec_driver_sql("SET LOCAL search_path = pg_catalog")
+        foreign = sessions["cloud"].execute(_FOREIGN_COLUMNS, {"server": config.link.server}).all()
+    with _at_rest(sessions["local"], "local"):
+        sessions["local"].exec_driver_sql("SET LOCAL search_path = pg_catalog")
+        _columns(sessions["local"], foreign)
 
 
 def verify(config: Config, sessions: dict[Side, Connection]) -> None:
@@ -79,7 +82,7 @@ def verify(config: Config, sessions: dict[Side, Connection]) -> None:
     local, cloud = sessions["local"], sessions["cloud"]
     verify_columns(config, sessions)
     role = next(iter(config.roles.callers), None)
-    with _at_rest(cloud):
+    with _at_rest(cloud, "cloud"):
         cloud.exec_driver_sql("SET LOCAL search_path = pg_catalog")
         _way(config, cloud)
         views = _views(config, cloud, role)
@@ -100,11 +103,11 @@ def _look(
     config: Config, local: Connection, cloud: Connection, role: str, sub: UUID, views: list[_View]
 ) -> VerificationFailed | None:
     """What ``sub`` is shown against the policies, or not shown. Raises where a view cannot be asked."""
-    with _at_rest(local):
+    with _at_rest(local, "local"):
         local.exec_driver_sql("SET LOCAL search_path = pg_catalog")
         tables = _tables(config, local, sub, [view.remote for view in views])
         admitted = _admitted(local, sub, tables)
-    with _at_rest(cloud):
+    with _at_rest(cloud, "cloud"):
         cloud.execute(ddl(sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(role))))
         claims = json.dumps({"sub": str(sub), "role": role})
         cloud.execute(sa.text("SELECT set_config('request.jwt.claims', :claims, true)"), {"claims": claims})
@@ -121,10 +124,12 @@ def _look(
 
 
 @contextmanager
-def _at_rest(connection: Connection) -> Iterator[None]:
-    """A transaction that leaves nothing."""
+def _at_rest(connection: Connection, side: Side) -> Iterator[None]:
+    """A transaction that leaves nothing; what the database raises is an error of ours."""
     try:
         yield
+    except DATABASE_ERRORS as error:
+        raise from_database(error, side=side) from error
     finally:
         connection.rollback()
 
@@ -163,8 +168,7 @@ _LOCAL_COLUMNS = sa.text(
 )
 
 
-def _columns(config: Config, local: Connection, cloud: Connection) -> None:
-    foreign = cloud.execute(_FOREIGN_COLUMNS, {"server": config.link.server}).all()
+def _columns(local: Connection, foreign: Sequence[Any]) -> None:
     names = sorted({(schema, table) for schema, table, *_ in foreign})
     there = {
         (schema, table, column): (type_, notnull)

@@ -86,9 +86,10 @@ SOME = (
     "a hospital that is not reached",
     "a lock",
     "a session that is ended",
-    "a verification that fails",
+    "a verification that fails",  # on the way up: on the way down it stops nobody
 )
-elsewhere = pytest.mark.parametrize("way", SOME, indirect=True)
+first = pytest.mark.parametrize("way", SOME, indirect=True)
+downwards = pytest.mark.parametrize("way", SOME[:-1], indirect=True)
 
 
 @pytest.fixture(params=WAYS)
@@ -133,7 +134,7 @@ def test_a_cloud_step_that_fails_leaves_the_last_whole_release(triple: Deploymen
     expect(triple, way, "0002", "0001")
 
 
-@elsewhere
+@first
 def test_the_first_release_that_fails_leaves_base(triple: Deployment, way: Way) -> None:
     upgrade(triple.config, "0001")
     downgrade(triple.config, "base")  # the toolkit's books stay
@@ -147,7 +148,7 @@ def test_the_first_release_that_fails_leaves_base(triple: Deployment, way: Way) 
     expect(triple, way, "0001", None)
 
 
-@elsewhere
+@downwards
 def test_a_cloud_step_that_fails_on_the_way_down_leaves_the_last_whole_release(triple: Deployment, way: Way) -> None:
     up, down = three.CLOUD["0002"]
     rewrite(triple, {"cloud": {"0002": (joined(way.back, up), joined(way.statement, down))}})
@@ -155,7 +156,7 @@ def test_a_cloud_step_that_fails_on_the_way_down_leaves_the_last_whole_release(t
     expect(triple, way, "0002", "0002")
 
 
-@elsewhere
+@downwards
 def test_a_contract_releases_cloud_step_that_fails_on_the_way_down_leaves_the_last_whole_release(
     triple: Deployment, way: Way
 ) -> None:
