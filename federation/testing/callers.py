@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 import psycopg
 from psycopg import sql
 
-from federation.errors import FederationError
+from federation.errors import FederationError, Side
 from federation.testing.pair import FederationPair
 from federation.testing.rows import Row
 
@@ -45,6 +45,7 @@ class Callers:
         ).fetchall()
         self.tables = [table for table in self.config.tables.exported if (table,) in found]
         self._owned: dict[tuple[str, str], dict[str, Any] | None] = {}
+        self._holding: dict[tuple[str, str], Row] = {}
         for sub, claims in accounts.items() if self.tables else ():
             if claims or UUID(sub) != self.config.site_id:
                 pair.add_account(sub, **claims)
@@ -126,7 +127,9 @@ class Callers:
                 if parent != table:
                     self.row_of(sub, parent)
             held = self._held(sub, table)
-            self._owned[sub, table] = None if held is None else self.rows.insert(table, held)
+            self._owned[sub, table] = None
+            if held is not None:
+                self._holding[sub, table], self._owned[sub, table] = held, self.rows.insert(table, held)
         return self._owned[sub, table]
 
     def _held(self, sub: str, table: str) -> Row | None:
@@ -159,8 +162,11 @@ class Callers:
         query = sql.SQL("SELECT {} FROM {}").format(self._key(table), self._view(table))
         with local.transaction(force_rollback=True):
             local.execute(sql.SQL("SET LOCAL SESSION AUTHORIZATION {}").format(sql.Identifier(user)))
-            local.execute("SELECT taken FROM federation.bind WHERE sub = %s", [sub])
-            return {key for (key,) in local.execute(query)}
+            try:
+                local.execute("SELECT taken FROM federation.bind WHERE sub = %s", [sub])
+                return {key for (key,) in local.execute(query)}
+            except psycopg.Error as error:
+                raise _unreadable(error, self._name(table), "local") from error
 
     def _seen_in_cloud(self, table: str, subs: list[str]) -> dict[str, set[str]]:
         """The same through the cloud: one caller after the other on one connection, as PostgREST's pool has it.
@@ -175,7 +181,10 @@ class Callers:
                 with connection.transaction():
                     connection.execute(sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(self.role)))
                     connection.execute("SELECT set_config('request.jwt.claims', %s, true)", [claims])
-                    seen[sub] = {key for (key,) in connection.execute(query)}
+                    try:
+                        seen[sub] = {key for (key,) in connection.execute(query)}
+                    except psycopg.Error as error:
+                        raise _unreadable(error, self._name(table), "cloud") from error
         return seen
 
     def _link_role_sees(self, table: str) -> bool:
@@ -225,7 +234,7 @@ class Callers:
 
     def _another(self, table: str) -> dict[str, object]:
         """A row of the first account that is not there yet."""
-        return self.rows.complete(table, self._held(self.first, table) or {})
+        return self.rows.complete(table, self._holding[self.first, table])
 
     def _columns(self, table: str) -> list[str]:
         """The view's."""
@@ -252,6 +261,14 @@ class Callers:
             f"no row of {self._name(table)} could be made that account {self.first} sees, so nothing is tested — "
             "say in a fixture federation_rows what its rows hold, and in federation_accounts its claims"
         )
+
+
+def _unreadable(error: psycopg.Error, name: str, side: Side) -> FederationError:
+    return FederationError(
+        f"{name} cannot be read by an account ({error.diag.message_primary})",
+        side=side,
+        hint="grant what the link roles and the callers need, in a release",
+    )
 
 
 def _equal(row: Mapping[str, object]) -> sql.Composed:

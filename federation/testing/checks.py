@@ -8,18 +8,20 @@ cannot know, a conftest.py says by the fixtures ``federation_accounts`` and ``fe
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, NoReturn
 
 import pytest
 
 from federation.config import Config
+from federation.databases import SIDES
 from federation.drift.check import check
-from federation.errors import FederationError
+from federation.errors import FederationError, Side
 from federation.lockstep import Releases, downgrade, upgrade
 from federation.testing import exposure, offline
 from federation.testing.callers import Callers
-from federation.testing.catalog import differences, read_catalog
+from federation.testing.catalog import Catalog, differences, read_catalog
 from federation.testing.databases import Databases
 from federation.testing.pair import FederationPair
 from federation.testing.rows import Row
@@ -41,12 +43,10 @@ GivenRows = Mapping[str, Row]
 
 def test_the_chains_have_one_head_and_the_same_releases(federation_toml: Config) -> None:
     """Both chains are lines of the same ids, and the two files of each release are of one phase."""
-    try:
+    with _told():
         releases = Releases.load(federation_toml)
         for release in releases.ids:
             releases.is_contract(release)
-    except FederationError as error:
-        _fail(str(error))
     if not releases.ids:
         _fail('neither chain has a release — write one: federation revision -m "…"')
 
@@ -57,32 +57,26 @@ def test_each_release_up_down_and_up_leaves_the_same_catalogs(
     """A downgrade undoes its upgrade, on both sides, to the last privilege."""
     releases = federation_databases.releases
     before = releases.at(releases.position(federation_release) - 1) or "base"
-    for side in ("local", "cloud"):
+    for side in SIDES:
         if not hasattr(releases.script(side, federation_release).module, "downgrade"):
             pytest.skip(f"{side}: {federation_release} has no downgrade()")
-    with federation_databases.make_pair(before) as pair:
-        seen = [_catalogs(pair)]
-        for walk, target in ((upgrade, federation_release), (downgrade, before), (upgrade, federation_release)):
-            try:
-                walk(pair.config, target)
-            except FederationError as error:
-                _fail(str(error))
-            seen.append(_catalogs(pair))
-    for side in ("local", "cloud"):
-        down = list(differences(seen[2][side], seen[0][side]))
-        if down:
-            _fail(
-                f"{side}: {federation_release}: after downgrade() {_listed(down)} — let downgrade() undo all that "
-                "upgrade() does"
-            )
-        up = list(differences(seen[3][side], seen[1][side]))
-        if up:
-            _fail(f"{side}: {federation_release}: at the second upgrade() {_listed(up)} — let it make all it relies on")
+    with _told(), federation_databases.make_pair(before) as pair:
+        base = _catalogs(pair)
+        upgrade(pair.config, federation_release)
+        first = _catalogs(pair)
+        downgrade(pair.config, before)
+        _compare(
+            _catalogs(pair), base, f"{federation_release}: after downgrade()", "let it undo all that upgrade() does"
+        )
+        upgrade(pair.config, federation_release)
+        _compare(
+            _catalogs(pair), first, f"{federation_release}: after a second upgrade()", "let it make all it relies on"
+        )
 
 
 def test_check_is_clean_at_head(federation_databases: Databases) -> None:
     """Both databases are what the declared tables and federation.toml say."""
-    with federation_databases.make_pair() as pair:
+    with _told(), federation_databases.make_pair() as pair:
         found = check(pair.config)
     if found:
         lines = [f"{one.side}: {one.mark} {one.what} {one.name} {one.detail}".rstrip() for one in found]
@@ -91,7 +85,7 @@ def test_check_is_clean_at_head(federation_databases: Databases) -> None:
 
 def test_no_table_without_policies_is_exposed(federation_databases: Databases) -> None:
     """Whatever a caller can name has row-level security and a policy, or is a view that runs as its caller."""
-    with federation_databases.make_pair() as pair:
+    with _told(), federation_databases.make_pair() as pair:
         found = list(exposure.exposed(pair))
     if found:
         _fail("; ".join(found))
@@ -99,7 +93,7 @@ def test_no_table_without_policies_is_exposed(federation_databases: Databases) -
 
 def test_every_view_answers(federation_databases: Databases, federation_table: str) -> None:
     """The app's name of each table can be read, by every role that may, and by no role that is denied."""
-    with federation_databases.make_pair() as pair:
+    with _told(), federation_databases.make_pair() as pair:
         found = list(exposure.unanswered(pair, federation_table))
     if found:
         _fail("; ".join(found))
@@ -115,7 +109,7 @@ def test_older_clouds_read_and_write(
         if not releases.fit(local, cloud):
             continue
         at = releases.at(local) or "base"
-        with federation_databases.make_pair(federation_release, local=at) as pair:
+        with _told(), federation_databases.make_pair(federation_release, local=at) as pair:
             callers = Callers(pair, federation_accounts, federation_rows)
             for table in callers.tables:
                 for problem in callers.works(table):
@@ -130,7 +124,7 @@ def test_two_accounts_see_and_change_only_their_own_rows(
     pytestconfig: pytest.Config,
 ) -> None:
     """What one account has, another neither sees nor changes, through the cloud or as the link role itself."""
-    with federation_databases.make_pair() as pair:
+    with _told(), federation_databases.make_pair() as pair:
         callers = Callers(pair, federation_accounts, federation_rows)
         if federation_table not in callers.tables:
             pytest.skip(f"no caller may read {federation_table}")
@@ -147,24 +141,24 @@ def test_offline_sql_makes_what_online_makes(federation_databases: Databases, fe
         pytest.skip("there is no psql on this machine")
     releases = federation_databases.releases
     before = releases.at(releases.position(federation_release) - 1) or "base"
-    with federation_databases.make_pair(federation_release) as online:
+    with _told(), federation_databases.make_pair(federation_release) as online:
         expected = _catalogs(online)
-    with federation_databases.make_pair(before) as pair:
+    with _told(), federation_databases.make_pair(before) as pair:
         for side in releases.order(federation_release):
             if problem := offline.upgrade(pair, side, before, federation_release, psql):
                 _fail(f"{side}: {federation_release}: {problem}")
-        found = _catalogs(pair)
-    for side in ("local", "cloud"):
-        odd = list(differences(found[side], expected[side]))
-        if odd:
-            _fail(
-                f"{side}: {federation_release}: with --sql {_listed(odd)} — let the file ask the database nothing: "
-                "offline, a query has no result"
-            )
+        hint = "let the file ask the database nothing: offline, a query has no result"
+        _compare(_catalogs(pair), expected, f"{federation_release}: with --sql", hint)
 
 
-def _catalogs(pair: FederationPair) -> dict[str, dict[str, str]]:
-    return {side: read_catalog(pair.superuser(side)) for side in ("local", "cloud")}
+def _catalogs(pair: FederationPair) -> dict[Side, Catalog]:
+    return {side: read_catalog(pair.superuser(side)) for side in SIDES}
+
+
+def _compare(found: dict[Side, Catalog], expected: dict[Side, Catalog], when: str, hint: str) -> None:
+    for side in SIDES:
+        if odd := list(differences(found[side], expected[side])):
+            _fail(f"{side}: {when} {_listed(odd)} — {hint}")
 
 
 def _listed(problems: list[str], most: int = 5) -> str:
@@ -172,5 +166,14 @@ def _listed(problems: list[str], most: int = 5) -> str:
     return "; ".join(problems[:most]) + more
 
 
-def _fail(sentence: str) -> None:
+@contextmanager
+def _told() -> Iterator[None]:
+    """An error of ours is a sentence, which needs no traceback."""
+    try:
+        yield
+    except FederationError as error:
+        _fail(str(error))
+
+
+def _fail(sentence: str) -> NoReturn:
     pytest.fail(sentence, pytrace=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import psycopg
 from psycopg import sql
 from pytest_postgresql.janitor import DatabaseJanitor
 
@@ -34,11 +35,19 @@ ROLES_LOCK = 0x666564_746573
 class Databases:
     """From ``with`` to the end of it: the databases of one test session, whose names all begin with ``label``.
 
-    ``file`` is the federation.toml whose chains are run. Nobody else on ``servers`` uses the label.
+    ``file`` is the federation.toml whose chains are run. Nobody else on ``servers`` uses the label. ``load`` names, by
+    side, SQL files that the owner runs on the empty database: what an app has there beside its chains.
     """
 
-    def __init__(self, servers: RunningPair, file: Path, label: str = "federation") -> None:
-        self.servers, self.file, self.label = servers, file, label
+    def __init__(
+        self,
+        servers: RunningPair,
+        file: Path,
+        label: str = "federation",
+        *,
+        load: Mapping[Side, Sequence[Path]] | None = None,
+    ) -> None:
+        self.servers, self.file, self.label, self.load = servers, file, label, load or {}
         self.templates: dict[str | None, Names] = {}
         self._numbers = itertools.count(1)
         self._both, self._behind = ThreadPoolExecutor(2), ThreadPoolExecutor(2)
@@ -104,8 +113,10 @@ class Databases:
                 below = [None, *self.releases.ids[: self.releases.position(release) - 1]]
                 nearest = next(one for one in reversed(below) if one in self.templates or one is None)
                 self._clone(self._template(nearest), names)
+                pair = self.pair_of(names)
                 try:
-                    upgrade(self.pair_of(names).config, release)
+                    pair.restore_link()
+                    upgrade(pair.config, release)
                 except BaseException:
                     for side in SIDES:
                         self._janitor(side, names[side]).drop()
@@ -123,6 +134,10 @@ class Databases:
                 server.execute("SELECT pg_advisory_lock(%s)", [ROLES_LOCK])
             for side in SIDES:
                 bootstrap.apply(config, side)
+        for side, files in self.load.items():
+            with psycopg.connect(self.pair_of(names).url(side), autocommit=True) as owner:
+                for file in files:
+                    owner.execute(file.read_bytes())
 
     def _janitor(self, side: Side, name: str, template: str | None = None) -> DatabaseJanitor:
         server = self.server(side)

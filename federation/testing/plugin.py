@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pytest_postgresql.executors import NoopExecutor
 
     from federation.config import Config
+    from federation.errors import Side
     from federation.servers import Binaries
     from federation.servers.pair import RunningPair
     from federation.testing.databases import Databases
@@ -38,6 +39,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     for name, text in _SETTINGS.items():
         group.addoption(f"--{name.replace('_', '-')}", dest=name, help=text)
         parser.addini(name, text)
+    for side, name in (("local", "hospital's"), ("cloud", "cloud's")):
+        text = f"SQL files that the owner runs on the {name} empty database, for what is not in the chains"
+        parser.addini(f"federation_{side}_load", text, type="pathlist")
     parser.addini("federation_shared", "tables that every account may read, for the leak probe", type="linelist")
 
 
@@ -86,11 +90,14 @@ def federation_servers(request: pytest.FixtureRequest) -> Iterator[RunningPair]:
 
 @pytest.fixture(scope="session")
 def federation_databases(request: pytest.FixtureRequest, federation_servers: RunningPair) -> Iterator[Databases]:
-    """Templates, and pairs cloned from them, for tests that need more than one: ``federation_databases.make_pair(…)``."""
+    """Templates, and pairs cloned from them, for a test that needs more than one: ``.make_pair("0002")``."""
     from federation.testing.databases import Databases
 
     label = getattr(federation_servers, "label", "federation")
-    with Databases(federation_servers, _file(request.config), label) as databases:
+    load: dict[Side, list[Path]] = {
+        side: request.config.getini(f"federation_{side}_load") for side in ("local", "cloud")
+    }
+    with Databases(federation_servers, _file(request.config), label, load=load) as databases:
         yield databases
 
 

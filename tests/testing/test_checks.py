@@ -1,0 +1,312 @@
+"""Each check of a federation passes on the example, and fails where something is wrong, saying what and what to do."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from deployments import OTHER
+
+from federation.config import Config
+from federation.testing import checks
+from federation.testing.databases import Databases
+
+if TYPE_CHECKING:
+    from conftest import Project
+
+    from federation.servers import Pair
+
+FIRST, SECOND = "00000000-0000-0000-0000-000000000001", "00000000-0000-0000-0000-000000000acc"
+ACCOUNTS: dict[str, dict[str, object]] = {FIRST: {}, SECOND: {}}
+
+LOCAL_1, LOCAL_2 = "versions/local/0001_pets_and_visits.py", "versions/local/0002_chip.py"
+CLOUD_1, CLOUD_2 = "versions/cloud/0001_pets_and_visits.py", "versions/cloud/0002_chip.py"
+OWN_ROWS = """op.create_policy("own_rows", table, using="(SELECT auth.uid()) = user_id")"""
+JUDGED = "(SELECT auth.uid()) = user_id"
+UP_2 = """op.add_column("pets", sa.Column("chip", sa.Text()))"""
+END_OF_CLOUD_1 = """    for view in VIEWS:
+        op.create_rls_view(view)
+"""
+
+labels = (f"broken_{n}" for n in itertools.count(1))
+
+
+@pytest.fixture
+def databases(pair: Pair, project: Project) -> Iterator[Databases]:
+    """The project's; it is read when the first of them is made, so a test may break it first."""
+    with Databases(pair, project.toml, next(labels)) as databases:
+        yield databases
+        for names in databases.templates.values():
+            databases._drop(names)
+
+
+def said(check: Callable[..., None], *arguments: Any) -> str:
+    """The sentence with which it fails."""
+    with pytest.raises(pytest.fail.Exception) as failure:
+        check(*arguments)
+    assert not failure.value.pytrace
+    return str(failure.value)
+
+
+def leak(databases: Databases, pytestconfig: pytest.Config, **given: Any) -> str:
+    accounts, rows = given.get("accounts", ACCOUNTS), given.get("rows", {})
+    check = checks.test_two_accounts_see_and_change_only_their_own_rows
+    return said(check, databases, "pets", accounts, rows, pytestconfig)
+
+
+def test_every_check_is_collected() -> None:
+    assert {name for name in vars(checks) if name.startswith("test_")} == set(checks.__all__)
+
+
+def test_a_release_of_one_side_alone_is_named(project: Project) -> None:
+    (project.root / CLOUD_2).unlink()
+    sentence = said(checks.test_the_chains_have_one_head_and_the_same_releases, Config.load(project.toml, {}))
+    assert sentence == (
+        "the chains do not pair up at 0002 — a release has a file of the same id in both; where a side has nothing to "
+        "do, it is empty"
+    )
+
+
+def test_a_second_head_is_named(project: Project) -> None:
+    text = (project.root / LOCAL_2).read_text()
+    project.write("versions/local/0002_other.py", text.replace('revision = "0002"', 'revision = "0002b"', 1))
+    sentence = said(checks.test_the_chains_have_one_head_and_the_same_releases, Config.load(project.toml, {}))
+    assert sentence.startswith("local: the chain has branches (0002, 0002b) — ")
+
+
+def test_two_phases_of_one_release_are_named(project: Project) -> None:
+    project.edit(LOCAL_2, 'down_revision = "0001"', 'down_revision = "0001"\nphase = "contract"')
+    sentence = said(checks.test_the_chains_have_one_head_and_the_same_releases, Config.load(project.toml, {}))
+    assert sentence.startswith("release 0002 is contract and expand — ")
+
+
+def test_a_project_without_releases_is_told_to_write_one(project: Project) -> None:
+    for file in (LOCAL_1, LOCAL_2, CLOUD_1, CLOUD_2):
+        (project.root / file).unlink()
+    sentence = said(checks.test_the_chains_have_one_head_and_the_same_releases, Config.load(project.toml, {}))
+    assert "federation revision" in sentence
+
+
+def test_what_a_downgrade_leaves_behind_is_named(databases: Databases, project: Project) -> None:
+    project.edit(LOCAL_2, 'op.drop_column("pets", "chip")', "pass")
+    sentence = said(checks.test_each_release_up_down_and_up_leaves_the_same_catalogs, databases, "0002")
+    assert sentence == (
+        "local: 0002: after downgrade() column public.pets.chip is left over — let it undo all that upgrade() does"
+    )
+
+
+def test_a_privilege_that_a_downgrade_forgets_is_named(databases: Databases, project: Project) -> None:
+    project.edit(
+        CLOUD_2,
+        'op.alter_foreign_table("pets", schema="federation_link", add=CHIP)',
+        "\n    ".join(
+            (
+                'op.execute("GRANT SELECT ON public.visits TO authenticator")',
+                'op.alter_foreign_table("pets", schema="federation_link", add=CHIP)',
+            )
+        ),
+    )
+    sentence = said(checks.test_each_release_up_down_and_up_leaves_the_same_catalogs, databases, "0002")
+    assert sentence.startswith("cloud: 0002: after downgrade() view public.visits is owned by postgres")
+    assert "authenticator=r/postgres" in sentence
+
+
+def test_a_release_that_cannot_go_up_twice_is_named(databases: Databases, project: Project) -> None:
+    project.edit(LOCAL_2, UP_2, f"{UP_2}\n    op.execute(\"CREATE TYPE chip_kind AS ENUM ('a')\")")
+    project.edit(
+        LOCAL_2, 'op.drop_column("pets", "chip")', 'op.drop_column("pets", "chip")\n    op.execute("SELECT 1")'
+    )
+    sentence = said(checks.test_each_release_up_down_and_up_leaves_the_same_catalogs, databases, "0002")
+    assert "type public.chip_kind is left over" in sentence
+
+
+def test_a_release_without_a_downgrade_is_skipped(databases: Databases, project: Project) -> None:
+    project.edit(LOCAL_2, "def downgrade() -> None:", "def not_a_downgrade() -> None:")
+    with pytest.raises(pytest.skip.Exception, match=r"local: 0002 has no downgrade\(\)"):
+        checks.test_each_release_up_down_and_up_leaves_the_same_catalogs(databases, "0002")
+
+
+def test_drift_at_head_is_named(databases: Databases, project: Project) -> None:
+    project.edit("federation.toml", 'using = "(SELECT auth.uid()) = user_id"', 'using = "auth.uid() = user_id"')
+    sentence = said(checks.test_check_is_clean_at_head, databases)
+    assert sentence.startswith("at head local: ~ policy public.pets.own_rows")
+    assert "--autogenerate" in sentence
+
+
+def test_a_release_that_fails_is_a_sentence_and_no_traceback(databases: Databases, project: Project) -> None:
+    project.edit(LOCAL_2, UP_2, 'op.add_column("pts", sa.Column("chip", sa.Text()))')
+    sentence = said(checks.test_check_is_clean_at_head, databases)
+    assert 'relation "pts" does not exist' in sentence
+    assert "0002" in sentence
+
+
+OPEN = {
+    "a table without row-level security": (
+        LOCAL_2,
+        UP_2,
+        f'{UP_2}\n    op.create_table("notes", sa.Column("id", sa.Uuid()))\n'
+        '    op.execute("GRANT SELECT ON notes TO federation_link")',
+        "local: table public.notes is open to federation_link without row-level security — "
+        'op.enable_row_level_security("notes") and a policy',
+    ),
+    "a table without a policy": (
+        LOCAL_2,
+        UP_2,
+        f'{UP_2}\n    op.create_table("notes", sa.Column("id", sa.Uuid()))\n    op.enable_row_level_security("notes")\n'
+        '    op.execute("GRANT SELECT (id) ON notes TO authenticated")',
+        "local: table public.notes has no policy, so authenticated sees none of its rows — op.create_policy(…)",
+    ),
+    "a table of the cloud, which is the API's at once": (
+        CLOUD_2,
+        "op.replace_rls_view(AFTER, was=BEFORE)",
+        'op.replace_rls_view(AFTER, was=BEFORE)\n    op.create_table("notes", sa.Column("id", sa.Uuid()))',
+        "cloud: table public.notes is open to anon, authenticated without row-level security — ",
+    ),
+    "a foreign table that can be named": (
+        CLOUD_2,
+        "op.replace_rls_view(AFTER, was=BEFORE)",
+        "op.replace_rls_view(AFTER, was=BEFORE)\n"
+        '    op.execute("GRANT USAGE ON SCHEMA federation_link TO authenticated")',
+        "cloud: foreign table federation_link.pets is open to authenticated past its view — ",
+    ),
+    "a view that runs as its owner": (
+        CLOUD_2,
+        "op.replace_rls_view(AFTER, was=BEFORE)",
+        'op.replace_rls_view(AFTER, was=BEFORE)\n    op.execute("CREATE VIEW public.mine AS SELECT 1")',
+        "cloud: view public.mine, open to anon, authenticated, runs as its owner — WITH (security_invoker = true)",
+    ),
+    "a materialized view": (
+        CLOUD_2,
+        "op.replace_rls_view(AFTER, was=BEFORE)",
+        "op.replace_rls_view(AFTER, was=BEFORE)\n"
+        '    op.execute("CREATE MATERIALIZED VIEW public.mine AS SELECT 1 AS n")',
+        "cloud: materialized view public.mine is open to anon, authenticated, and no policy judges it",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", OPEN)
+def test_what_is_open_is_named(databases: Databases, project: Project, what: str) -> None:
+    file, before, after, sentence = OPEN[what]
+    project.edit(file, before, after)
+    assert sentence in said(checks.test_no_table_without_policies_is_exposed, databases)
+
+
+def test_a_table_without_a_view_is_named(databases: Databases, project: Project) -> None:
+    project.edit("federation.toml", 'exported = ["pets", "visits"]', 'exported = ["pets", "owners"]')
+    sentence = said(checks.test_every_view_answers, databases, "owners")
+    assert sentence.startswith("cloud: there is no view public.owners at head — ")
+
+
+def test_a_view_that_does_not_answer_is_named(databases: Databases, project: Project) -> None:
+    project.edit(
+        CLOUD_2,
+        "op.replace_rls_view(AFTER, was=BEFORE)",
+        "\n    ".join(
+            (
+                "op.replace_rls_view(AFTER, was=BEFORE)",
+                'op.execute("REVOKE SELECT ON federation_link.pets FROM authenticated")',
+            )
+        ),
+    )
+    sentence = said(checks.test_every_view_answers, databases, "pets")
+    assert "pets" in sentence
+    assert "permission denied for foreign table pets" in sentence
+
+
+def test_a_denied_role_that_reads_is_named(databases: Databases, project: Project) -> None:
+    project.edit("federation.toml", "[tables]\n", '[roles]\ndenied = ["anon", "authenticator"]\n\n[tables]\n')
+    project.edit(
+        CLOUD_2,
+        "op.replace_rls_view(AFTER, was=BEFORE)",
+        "\n    ".join(
+            (
+                "op.replace_rls_view(AFTER, was=BEFORE)",
+                'op.execute("GRANT SELECT ON public.pets TO authenticated, authenticator")',
+            )
+        ),
+    )
+    sentence = said(checks.test_every_view_answers, databases, "pets")
+    assert "authenticator" in sentence
+
+
+def test_a_hospital_that_breaks_an_older_cloud_is_named(databases: Databases, project: Project) -> None:
+    project.edit(LOCAL_2, "sa.Text())", "sa.Text(), nullable=False)")
+    project.edit(CLOUD_2, "sa.Text())", "sa.Text(), nullable=False)")
+    sentence = said(checks.test_older_clouds_read_and_write, databases, "0001", ACCOUNTS, {})
+    assert sentence.startswith("cloud at 0001, local at 0002: INSERT on public.pets fails as authenticated (")
+    assert 'null value in column "chip"' in sentence
+
+
+def test_a_file_that_asks_the_database_is_named(databases: Databases, project: Project) -> None:
+    project.edit(
+        LOCAL_2,
+        UP_2,
+        "\n    ".join(
+            (
+                UP_2,
+                "if not op.get_context().as_sql:",
+                '    op.create_index("pets_chip_idx", "pets", ["chip"])',
+            )
+        ),
+    )
+    sentence = said(checks.test_offline_sql_makes_what_online_makes, databases, "0002")
+    assert sentence.startswith("local: 0002: with --sql index public.pets_chip_idx is missing — ")
+
+
+def test_a_file_that_needs_an_answer_is_named(databases: Databases, project: Project) -> None:
+    project.edit(LOCAL_2, UP_2, f'{UP_2}\n    op.get_bind().execute(sa.text("SELECT 1")).scalar_one()')
+    sentence = said(checks.test_offline_sql_makes_what_online_makes, databases, "0002")
+    assert sentence.startswith("local: 0002: no SQL could be written (")
+
+
+def test_a_policy_that_lets_everybody_read_is_named(
+    databases: Databases, project: Project, pytestconfig: pytest.Config
+) -> None:
+    project.edit(LOCAL_1, OWN_ROWS, 'op.create_policy("own_rows", table, using="true")')
+    sentence = leak(databases, pytestconfig)
+    assert f"public.pets shows 2 rows of account {FIRST} to account {SECOND} — " in sentence
+    assert "the link role itself reads public.pets with no caller bound — " in sentence
+
+
+def test_a_policy_that_lets_everybody_write_is_named(
+    databases: Databases, project: Project, pytestconfig: pytest.Config
+) -> None:
+    """Nobody reads another's row; anybody adds one."""
+    project.edit(
+        LOCAL_1, OWN_ROWS, f'{OWN_ROWS}\n        op.create_policy("add", table, command="INSERT", with_check="true")'
+    )
+    assert leak(databases, pytestconfig) == (
+        f"public.pets: account {SECOND} can add rows of account {FIRST} — narrow USING and WITH CHECK of the "
+        "hospital's policies"
+    )
+
+
+def test_a_probe_that_would_see_nothing_says_so(
+    databases: Databases, project: Project, pytestconfig: pytest.Config
+) -> None:
+    project.edit(LOCAL_1, OWN_ROWS, OWN_ROWS.replace(JUDGED, "(SELECT auth.jwt() ->> 'vet') = user_id::text"))
+    sentence = leak(databases, pytestconfig)
+    assert sentence.startswith(
+        f"no row of public.pets could be made that account {FIRST} sees, so nothing is tested — "
+    )
+    assert "federation_rows" in sentence
+
+
+def test_a_project_says_what_the_kit_cannot_find_out(
+    databases: Databases, project: Project, pytestconfig: pytest.Config
+) -> None:
+    project.edit(LOCAL_1, OWN_ROWS, OWN_ROWS.replace(JUDGED, "(SELECT auth.jwt() ->> 'vet') = user_id::text"))
+    checks.test_two_accounts_see_and_change_only_their_own_rows(
+        databases, "pets", {FIRST: {"vet": OTHER}, SECOND: {"vet": FIRST}}, {"pets": {"user_id": OTHER}}, pytestconfig
+    )
+
+
+def test_claims_that_name_a_column_are_tried(
+    databases: Databases, project: Project, pytestconfig: pytest.Config
+) -> None:
+    project.edit(LOCAL_1, OWN_ROWS, OWN_ROWS.replace(JUDGED, "(SELECT auth.jwt() ->> 'user_id') = user_id::text"))
+    accounts = {FIRST: {"user_id": OTHER}, SECOND: {"user_id": SECOND}}
+    checks.test_two_accounts_see_and_change_only_their_own_rows(databases, "pets", accounts, {}, pytestconfig)
