@@ -260,10 +260,10 @@ class _Run:
             )
             told.__cause__ = failure
             return told
-        if isinstance(failure, Interrupted):
-            how = "is finished, and not verified" if finished else "is undone"
-            failure.message += f"; the {step.direction.value} of {step.release} {how}"
         if local == cloud:
+            if isinstance(failure, Interrupted):
+                how = "is finished, and not verified" if finished else "is undone"
+                failure.message += f"; the {step.direction.value} of {step.release} {how}"
             failure.message += f"; both databases are at {self.releases.at(local) or 'base'}"
             return failure
         at = {side: self.releases.at(n) or "base" for side, n in zip(SIDES, (local, cloud), strict=True)}

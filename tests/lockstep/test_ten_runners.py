@@ -1,0 +1,121 @@
+"""Ten runs started at once, two of them going down: one works, the others wait or say so."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import chains_of_three as three
+import pytest
+from runs import AT_THE_GATE, at, gate, joined, mark, no_lock_left, rewrite, settings, start, until, waiting
+
+from federation.lockstep import upgrade
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from deployments import Deployment, Deployments
+
+UP, DOWN = ("upgrade",), ("downgrade", "0001", "--yes")
+TEN = (UP, UP, UP, DOWN, UP, UP, UP, DOWN, UP, UP)
+
+WITHOUT_ITS_LOCK = """
+import contextlib
+import federation.lockstep.run
+federation.lockstep.run.run_lock = lambda config, wait: contextlib.nullcontext()
+from federation.cli import main
+main()
+"""
+
+
+@pytest.fixture
+def middle(deployments: Deployments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Deployment]:
+    """Both databases at the second of three releases; steps up and down of the cloud wait at the gate."""
+    with deployments.at_base(three.write(tmp_path)) as deployment:
+        settings(tmp_path, lock_timeout="10min")
+        chain = {
+            "0002": (three.CLOUD["0002"][0], joined(AT_THE_GATE, three.CLOUD["0002"][1])),
+            "0003": (joined(AT_THE_GATE, three.CLOUD["0003"][0]), three.CLOUD["0003"][1]),
+        }
+        rewrite(deployment, {"cloud": chain})
+        deployment.enter(monkeypatch)
+        upgrade(deployment.config, "0002")
+        yield deployment
+
+
+def ended(runners: list[subprocess.Popen[str]]) -> list[subprocess.Popen[str]]:
+    return [runner for runner in runners if runner.poll() is not None]
+
+
+def close(runners: list[subprocess.Popen[str]]) -> list[tuple[int, str]]:
+    """Exit codes, and what was said."""
+    return [(runner.returncode, said) for runner, (_, said) in ((one, one.communicate()) for one in runners)]
+
+
+def at_the_gate(deployment: Deployment) -> list[str]:
+    return waiting(deployment, "cloud", "%shared%", lock="advisory")
+
+
+def test_one_of_ten_works_and_the_others_are_told_at_once(middle: Deployment) -> None:
+    with gate(middle, "cloud"):
+        runners = [start(middle, *arguments) for arguments in TEN]
+        until(lambda: len(ended(runners)) == 9, "more than one run waits")
+        assert len(at_the_gate(middle)) == 1
+        refused = close(ended(runners))
+    worked = close([runner for runner in runners if runner.poll() is None])
+    assert [code for code, _ in worked] == [0], worked
+    for code, said in refused:
+        assert (code, "another federation run is under way" in said) == (5, True), said
+    whole = at(middle)
+    assert whole in {("0003", "0003"), ("0001", "0001")}
+    assert mark(middle) == whole[0]
+    assert no_lock_left(middle)
+
+
+def test_ten_that_wait_work_one_after_the_other(middle: Deployment) -> None:
+    with gate(middle, "cloud"):
+        runners = [start(middle, *arguments, "--wait") for arguments in TEN]
+        lock = "%pg_advisory_lock(%"
+        until(
+            lambda: len(waiting(middle, "local", lock, lock="advisory")) == 9 or ended(runners), "not all of them wait"
+        )
+        assert len(at_the_gate(middle)) == 1
+        assert not ended(runners)
+    assert [code for code, _ in close(runners)] == [0] * 10
+    whole = at(middle)
+    assert whole in {("0003", "0003"), ("0001", "0001")}
+    assert mark(middle) == whole[0]
+    assert no_lock_left(middle)
+    with middle.owner("local") as owner:
+        steps = owner.execute("SELECT from_release, to_release FROM federation.history ORDER BY id").fetchall()
+    ends = [before[1] == after[0] for before, after in pairwise(steps)]
+    assert all(ends), "each began where the last one ended"
+
+
+def test_without_the_lock_they_work_at_once(middle: Deployment) -> None:
+    """The control of the tests above."""
+    with gate(middle, "cloud"):
+        runners = [start(middle, *UP, code=WITHOUT_ITS_LOCK) for _ in range(2)]
+        until(lambda: len(at_the_gate(middle)) == 2 or len(ended(runners)) == 2, "they end apart")
+        collided = len(at_the_gate(middle)) == 2
+    codes = sorted(code for code, _ in close(runners))
+    assert collided
+    assert codes != [0, 0]
+
+
+def test_a_plain_alembic_in_between_is_caught_by_the_guard(middle: Deployment) -> None:
+    """It may undo the half that the cloud does not need yet, and then the cloud's half is refused."""
+    with gate(middle, "cloud"):
+        runner = start(middle, "upgrade")
+        until(lambda: at_the_gate(middle) or ended([runner]), "the run does not reach the gate")
+        plain = middle.alembic("local", "downgrade", "0001")
+        assert plain.returncode == 8
+        assert "the cloud is at 0002 and needs release 0002 here" in plain.stderr
+    ((code, said),) = close([runner])
+    assert code == 8
+    assert "release 0003 needs the hospital at 0003, which is at 0002" in said
+    assert "both databases are at 0002" in said
+    assert (at(middle), mark(middle)) == (("0002", "0002"), "0002")
+    assert no_lock_left(middle)
