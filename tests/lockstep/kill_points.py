@@ -134,6 +134,7 @@ def recordings(world: World, kind: str) -> dict[Direction, list[Statement]]:
 
 def _recorded(world: World, kind: str, direction: Direction) -> list[Statement]:
     """What went over the wire, which is what the servers have logged."""
+    world.templates.setdefault(start(kind, direction), world.look())
     statements = world.record(kind, *arguments(kind, direction))
     for side in SIDES:
         on_wire = [str(one.text).split("\n", 1)[0] for one in statements if (one.way == "cloud") == (side == "cloud")]
@@ -268,23 +269,21 @@ def check_history(world: World, point: Point, found: Found) -> None:
 def seen_before(world: World, point: Point) -> bool:
     """Whether the kill left databases from which a recovery has been seen: then it need not be done once more.
 
-    The commands know nothing but the databases; nothing else of the killed run is left, which is looked at. Where no
-    transaction had an id the databases are the template, from which the recorded run went. Else they are the same in
-    everything as after an earlier kill; and still each statement has its ``turn`` in one of the ways.
+    The commands know nothing but the databases; nothing else of the killed run is left, which is looked at. They are
+    the template, from which the recorded run went, or the same in everything as after an earlier kill.
     """
     world.until(lambda: not any(map(world.sessions_left, SIDES)), "a session or a lock is left", patience=10)
-    if not world.written():
-        world.pristine = start(point.kind, point.direction)
-        return True
-    if turn(point.number, point.way):
-        return False
-    found = world.look()
-    check_history(world, point, found)
-    state = f"{point.kind} {found}"
-    if state in world.recovered:
-        return True
-    world.recovered.add(state)
-    return False
+    template = start(point.kind, point.direction)
+    if world.written():
+        found = world.look()
+        check_history(world, point, found)
+        if found != world.templates[template]:
+            state = f"{point.kind} {found}"
+            seen = state in world.recovered
+            world.recovered.add(state)
+            return seen
+    world.pristine = template
+    return True
 
 
 def survive(world: World, point: Point, prepared: Prepared | None = None, *, recover: bool = True) -> int:

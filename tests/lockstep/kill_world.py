@@ -170,6 +170,7 @@ class World:
         self.found: dict[str, Found] = {}
         self.recorded: dict[str, Any] = {}
         self.runner_said = ""
+        self.templates: dict[str, Found] = {}
         self.recoveries = 0
         self.recovered: set[str] = set()
         """States of the databases, as `Found` shows them, from which a recovery was seen."""

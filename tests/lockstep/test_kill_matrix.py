@@ -4,10 +4,10 @@
     KILL_MATRIX=full python -m pytest -n 2 -rP tests/lockstep/test_kill_matrix.py      all of it
     KILL_MATRIX=every …                                                                and no recovery left out
 
-KILL_MATRIX_SEED repeats a sample. ``full`` kills at every statement in every way and looks at what is left. It then
-recovers at each half's COMMIT, in one of the ways at each statement that comes after a write, and wherever the
-databases are as it has not seen them before. Elsewhere they are the same in everything as in a recovery that it has
-seen; ``every`` recovers there once more.
+KILL_MATRIX_SEED repeats a sample. ``full`` kills at every statement in every way and looks at what is left: releases,
+status, sessions, locks, catalogs, rows, history. It then recovers at each half's COMMIT, and wherever the databases
+are as it has not seen them before. Elsewhere they are the same in everything as where a recovery has been seen;
+``every`` recovers there once more.
 """
 
 from __future__ import annotations
