@@ -118,9 +118,15 @@ def _look(
             # Whom the hospital does not list the view may refuse by itself.
             if table.certain and view.own and sub != NOBODY and admitted[view.remote] and not shown:
                 return _failed(f"{view} shows none of the rows that the hospital's policies admit", "cloud")
-            if view.own and sub != NOBODY:
+            if view.own and sub != NOBODY and _is_to_write(config, role):
                 _write(cloud, view, role, table)
     return None
+
+
+def _is_to_write(config: Config, role: str) -> bool:
+    """Whether the hospital is to let callers update: unless the deployment declares less, what the view grants."""
+    grants = config.tables.link_grants
+    return grants is None or "UPDATE" in {*grants.get("@link", ()), *grants.get(role, ())}
 
 
 @contextmanager
