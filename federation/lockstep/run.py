@@ -121,6 +121,8 @@ class _Run:
         self.releases = Releases.load(config)
         self.stack = ExitStack()
         self.sessions: dict[Side, Connection] = {}
+        self.committed: Step | None = None
+        """The step whose COMMIT was answered last."""
         self.sound = True
         """Whether the databases passed verification so far: a release is not undone for what it found broken."""
 
@@ -213,6 +215,7 @@ class _Run:
                 **attributes,
             )
         )
+        self.committed = step
         if step.side == "cloud":
             self.patiently(lambda: guard.settle(self.sessions["local"], self.sessions["cloud"]))
         return time.perf_counter() - started
@@ -241,7 +244,8 @@ class _Run:
         finished = False
         try:
             self.open()  # which waits until a COMMIT whose answer was lost has ended
-            if step not in done and self.is_in_place(step):
+            unanswered = isinstance(failure, (Unreachable, Interrupted))  # otherwise it is somebody else's
+            if step not in done and (unanswered or step == self.committed) and self.is_in_place(step):
                 done = [*done, step]
             local, cloud = self.positions()
             finished = isinstance(failure, Interrupted) and local == cloud and bool(done)

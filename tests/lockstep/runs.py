@@ -29,6 +29,8 @@ AT_THE_GATE = f"op.execute('SELECT pg_advisory_xact_lock_shared({GATE})')"
 
 PATIENCE = 120.0
 
+_started: list[subprocess.Popen[str]] = []
+
 CATALOG = (Path(__file__).parent / "kill_catalog.sql").read_bytes()
 
 
@@ -93,7 +95,7 @@ def start(deployment: Deployment, *arguments: str, code: str | None = None) -> s
     """A command of its own process, under way; ``code`` is Python that runs in place of ``-m federation``."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("FEDERATION_")}
     command = ["-m", "federation"] if code is None else ["-c", code]
-    return subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, *command, *arguments],
         cwd=deployment.root,
         env=clean | deployment.environ,
@@ -102,6 +104,15 @@ def start(deployment: Deployment, *arguments: str, code: str | None = None) -> s
         text=True,
         preexec_fn=lambda: signal.pthread_sigmask(signal.SIG_SETMASK, []),
     )
+    _started.append(process)
+    return process
+
+
+def end_started() -> None:
+    """Kill what a test that failed has left under way."""
+    while _started:
+        with _started.pop() as process:
+            process.kill()
 
 
 @contextmanager

@@ -360,6 +360,23 @@ def test_what_a_dba_has_undone_meanwhile_is_not_undone_again(triple: Deployment)
     assert at(triple) == ("0001", "0001")
 
 
+def test_what_a_dba_has_done_meanwhile_is_not_undone(triple: Deployment) -> None:
+    """The same step, taken by plain alembic while the run takes it."""
+    upgrade(triple.config, "0001")
+    up, down = three.LOCAL["0002"]
+    first = (
+        "import os, subprocess, sys",
+        "nested = {**os.environ, 'NESTED': 'yes'}",
+        "command = [sys.executable, *'-m alembic -n local upgrade 0002'.split()]",
+        "'NESTED' in os.environ or subprocess.run(command, check=True, env=nested)",
+    )
+    rewrite(triple, {"local": {"0002": (joined(*first, up), down)}})
+    with pytest.raises(ReleasesDiffer, match="local is at 0002, cloud at 0001") as raised:
+        upgrade(triple.config, "0002")
+    assert 'column "text" of relation "note" already exists' in raised.value.message
+    assert at(triple) == ("0002", "0001")
+
+
 def test_a_downgrade_beyond_base_is_refused(triple: Deployment) -> None:
     upgrade(triple.config)
     with pytest.raises(Refused, match="no 4 releases below 0003"):

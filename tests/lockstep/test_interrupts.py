@@ -13,6 +13,7 @@ from runs import (
     add_note,
     at,
     catalogs,
+    end_started,
     gate,
     joined,
     mark,
@@ -44,6 +45,7 @@ def patient(deployments: Deployments, tmp_path: Path, monkeypatch: pytest.Monkey
         upgrade(deployment.config, "0001")
         add_note(deployment)
         yield deployment
+        end_started()
 
 
 def gated(deployment: Deployment, side: str) -> None:

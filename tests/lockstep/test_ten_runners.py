@@ -7,7 +7,20 @@ from typing import TYPE_CHECKING
 
 import chains_of_three as three
 import pytest
-from runs import AT_THE_GATE, at, gate, joined, mark, no_lock_left, rewrite, settings, start, until, waiting
+from runs import (
+    AT_THE_GATE,
+    at,
+    end_started,
+    gate,
+    joined,
+    mark,
+    no_lock_left,
+    rewrite,
+    settings,
+    start,
+    until,
+    waiting,
+)
 
 from federation.lockstep import upgrade
 
@@ -43,6 +56,7 @@ def middle(deployments: Deployments, tmp_path: Path, monkeypatch: pytest.MonkeyP
         deployment.enter(monkeypatch)
         upgrade(deployment.config, "0002")
         yield deployment
+        end_started()
 
 
 def ended(runners: list[subprocess.Popen[str]]) -> list[subprocess.Popen[str]]:
@@ -98,11 +112,9 @@ def test_without_the_lock_they_work_at_once(middle: Deployment) -> None:
     """The control of the tests above."""
     with gate(middle, "cloud"):
         runners = [start(middle, *UP, code=WITHOUT_ITS_LOCK) for _ in range(2)]
-        until(lambda: len(at_the_gate(middle)) == 2 or len(ended(runners)) == 2, "they end apart")
-        collided = len(at_the_gate(middle)) == 2
+        until(lambda: len(at_the_gate(middle)) + len(ended(runners)) == 2, "a run does neither work nor end")
     codes = sorted(code for code, _ in close(runners))
-    assert collided
-    assert codes != [0, 0]
+    assert codes not in ([0, 0], [0, 5])
 
 
 def test_a_plain_alembic_in_between_is_caught_by_the_guard(middle: Deployment) -> None:
