@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import cast
 
 import pytest
+from prepared import prepared
 
 from federation.servers import Pair
 from federation.testing.databases import Databases, Names
@@ -48,7 +49,9 @@ class Deployment(FederationPair):
     def run(self, *command: str, **environ: str) -> subprocess.CompletedProcess[str]:
         """A command of the installed distribution (``federation …``, ``alembic …``) as a process of its own."""
         clean = {name: value for name, value in os.environ.items() if not name.startswith("FEDERATION_")}
-        return subprocess.run(
+        if not any(name.startswith("PYTHON") for name in environ):
+            return prepared().run(command, self.root, clean | self.environ | environ)
+        return subprocess.run(  # what is for Python's own start must be there then
             [sys.executable, "-m", *command],
             cwd=self.root,
             env=clean | self.environ | environ,
