@@ -46,13 +46,10 @@ def without_loss(migration: Callable[..., Any], context: MigrationContext) -> Ca
             migration(**arguments)
             left = _columns(connection)
             trial.rollback()
-        held = sorted(_holding(connection, {number: before[number] for number in before.keys() - left.keys()}))
-        if held:
-            raise Refused(
-                f"undoing it would drop {', '.join(held)}, which holds values",
-                hint="nothing of it was undone; finish the release, or drop them knowingly with `federation downgrade`",
-            )
-        migration(**arguments)
+        gone = {number: before[number] for number in before.keys() - left.keys()}
+        _refuse_loss(connection, gone)
+        with _looking_again(context, lambda: _refuse_loss(connection, gone)):
+            migration(**arguments)
 
     return tried_first
 
@@ -85,6 +82,34 @@ def _holding(connection: Connection, gone: dict[Number, Column]) -> Iterator[str
             look.rollback()
         if held:
             yield f"table {table}" if column is None else f"column {table}.{column}"
+
+
+def _refuse_loss(connection: Connection, gone: dict[Number, Column]) -> None:
+    """Lock what the undoing drops, and raise Refused where it holds a value."""
+    held = sorted(_holding(connection, gone))
+    if held:
+        raise Refused(
+            f"undoing it would drop {', '.join(held)}, which holds values",
+            hint="nothing of it was undone; finish the release, or drop them knowingly with `federation downgrade`",
+        )
+
+
+@contextmanager
+def _looking_again(context: MigrationContext, look: Callable[[], None]) -> Iterator[None]:
+    """An index that is built concurrently leaves the transaction, and with it the locks."""
+    original = context.autocommit_block
+
+    @contextmanager
+    def leave_and_look() -> Iterator[None]:
+        with original():
+            yield
+        look()
+
+    context.autocommit_block = leave_and_look  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        context.autocommit_block = original  # type: ignore[method-assign]
 
 
 @contextmanager

@@ -215,10 +215,13 @@ def _create(operations: Operations, op: CreateIndexConcurrentlyOp) -> None:
 
 @Operations.implementation_for(DropIndexConcurrentlyOp)
 def _drop(operations: Operations, op: DropIndexConcurrentlyOp) -> None:
+    name = sql.Identifier(op.schema, op.name)
+    if operations.migration_context.opts.get("federation_undoing"):  # within the transaction: all of the half is undone, or nothing
+        execute(operations, sql.SQL("DROP INDEX IF EXISTS {}").format(name))
+        return
     if not _may_leave(operations, op.name):
         return
     with _autocommit_block(operations.migration_context):
-        name = sql.Identifier(op.schema, op.name)
         execute(operations, sql.SQL("DROP INDEX CONCURRENTLY IF EXISTS {}").format(name))
 
 

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import chains_of_three as three
 import pytest
-from runs import add_note, at, catalogs, joined, mark, no_lock_left, rewrite, settings
+from runs import (
+    AT_THE_GATE,
+    add_note,
+    at,
+    catalogs,
+    gate,
+    joined,
+    mark,
+    no_lock_left,
+    rewrite,
+    settings,
+    until,
+    waiting,
+)
 
 from federation.errors import FederationError, Refused, ReleasesDiffer
 from federation.lockstep import downgrade, read_status, upgrade
@@ -345,6 +359,32 @@ def test_an_index_that_a_half_dropped_concurrently_is_built_again(triple: Deploy
         upgrade(triple.config)
     assert at(triple) == ("0002", "0002")
     assert triple.dump("local") == before
+
+
+def test_a_value_that_is_written_while_an_index_is_built_again_is_not_lost(triple: Deployment) -> None:
+    """The build waits for a snapshot that somebody holds; its transaction and its locks are left by then."""
+    settings(triple.root, lock_timeout="10min")
+    built = {"local": {"0002": (INDEX.format("create"), INDEX.format("drop"))}, "cloud": {"0002": ("pass", "pass")}}
+    rewrite(triple, built)
+    upgrade(triple.config, "0002")
+    add_note(triple)
+    up, down = three.LOCAL["0002"]
+    built["local"]["0003"] = joined(INDEX.format("drop"), up), joined(INDEX.format("create"), down)
+    built["cloud"]["0003"] = joined(AT_THE_GATE, FAILS), "pass"
+    rewrite(triple, built)
+    with ThreadPoolExecutor(1) as thread, triple.superuser("local") as reader, triple.owner("local") as app:
+        with gate(triple, "cloud"):
+            run = thread.submit(upgrade, triple.config)
+            until(lambda: run.done() or waiting(triple, "cloud", lock="advisory"), "the cloud's step does not run")
+            reader.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+            reader.execute("SELECT 1")
+        until(lambda: run.done() or waiting(triple, "local", "CREATE INDEX%", lock="virtualxid"), "it is not built")
+        app.execute("UPDATE note SET text = 'x'")
+        reader.execute("ROLLBACK")
+        with pytest.raises(ReleasesDiffer, match=r"would drop column note\.text, which holds values"):
+            run.result()
+        assert app.execute("SELECT text FROM note").fetchall() == [("x",)]
+    assert at(triple) == ("0003", "0002")
 
 
 def test_what_a_dba_has_undone_meanwhile_is_not_undone_again(triple: Deployment) -> None:

@@ -296,10 +296,6 @@ def test_a_half_with_an_index_is_undone_when_the_other_half_fails(noted: Deploym
         local={**three.LOCAL, "0002": (f"{CREATE}\n    {adding}", "\n    ".join(down))},
         cloud={**three.CLOUD, "0002": ("op.execute('SELECT 1/0')", "pass")},
     )
-    with pytest.raises(FederationError, match="division by zero") as raised:
+    with pytest.raises(FederationError, match="division by zero"):
         upgrade(noted.config)
-    if first:
-        assert (noted.dump("local"), release(noted)) == (before, "0001")
-    else:  # refused in the trial, with nothing of it undone
-        assert "after its step has written something" in str(raised.value)
-        assert (is_valid(noted), release(noted)) == (True, "0002")
+    assert (noted.dump("local"), release(noted)) == (before, "0001")
