@@ -216,7 +216,7 @@ def _create(operations: Operations, op: CreateIndexConcurrentlyOp) -> None:
 @Operations.implementation_for(DropIndexConcurrentlyOp)
 def _drop(operations: Operations, op: DropIndexConcurrentlyOp) -> None:
     name = sql.Identifier(op.schema, op.name)
-    if operations.migration_context.opts.get("federation_undoing"):  # within the transaction: all of the half is undone, or nothing
+    if operations.migration_context.opts.get("federation_undoing"):  # all of the half is undone, or nothing
         execute(operations, sql.SQL("DROP INDEX IF EXISTS {}").format(name))
         return
     if not _may_leave(operations, op.name):
