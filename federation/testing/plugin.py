@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from federation.testing.pair import FederationPair
 
 _SETTINGS = {
-    "federation_config": "the federation.toml whose chains are tested (default: the one in rootdir)",
+    "federation_config": "the federation.toml whose chains are tested (default: the one in rootdir, or here)",
     "federation_pg": "the servers' version, as in 15, or all that are found here (default: the preferred one)",
     "federation_local_server": "URL of the superuser of a server that runs, for the hospital's databases",
     "federation_cloud_server": "URL of the superuser of a server that runs, for the cloud's databases",
@@ -165,7 +165,13 @@ def _setting(config: pytest.Config, name: str) -> str | None:
 
 
 def _file(config: pytest.Config) -> Path:
-    return config.rootpath / (_setting(config, "federation_config") or "federation.toml")
+    if named := _setting(config, "federation_config"):
+        return config.rootpath / named
+    found = [folder / "federation.toml" for folder in (config.rootpath, config.invocation_params.dir)]
+    for file in found:
+        if file.exists():
+            return file
+    raise pytest.UsageError(f"there is no {found[0]}; name the project's with --federation-config")
 
 
 def _toml(config: pytest.Config) -> Config:
