@@ -453,4 +453,6 @@ class World:
         self.wire.arm(None)
         self.start(kind, *arguments, prepared=prepared)
         assert (prepared or self.prepared).end() == 0, self.said
-        return self.wire.statements
+        statements = self.wire.statements
+        self.wire.arm(None)
+        return statements
