@@ -36,7 +36,7 @@ def _right_version(request: pytest.FixtureRequest) -> None:
 def pair(binaries: Binaries) -> Iterator[Pair]:
     """Two servers that log every statement: what must not be in a log is looked for there."""
     settings = {"log_statement": "all", "log_min_duration_statement": "0", "log_error_verbosity": "verbose"}
-    with Pair(binaries, settings=settings) as pair:
+    with Pair(binaries, settings=settings, memory=True) as pair:
         yield pair
 
 

@@ -7,6 +7,8 @@ normal exit takes it too.
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import tempfile
 from pathlib import Path
@@ -31,15 +33,25 @@ exit 1
 """
 
 
+MEMORY = Path("/dev/shm")  # noqa: S108
+
+ROOM = 2 << 30
+"""Bytes that must be free in memory; a container has 64 MB there unless told otherwise."""
+
+
 class GuardedFolder:
     """A new folder ``path``, mode 0700, of the user who runs the servers. ``data`` in it may be a server's.
+
+    With ``memory`` it is there, if the machine has room and TMPDIR does not say another place.
 
     Processes that are *forked* from ours, without exec, hold the pipe as well: the folder lives as long as they do.
     PreconditionMissing if no temporary directory can be written.
     """
 
-    def __init__(self, binaries: Binaries) -> None:
+    def __init__(self, binaries: Binaries, *, memory: bool = False) -> None:
         roots = [tempfile.gettempdir(), "/tmp", "/var/tmp"]  # noqa: S108  mktemp makes an unguessable name
+        if memory and "TMPDIR" not in os.environ and _has_room(MEMORY):
+            roots.insert(0, str(MEMORY))
         self._guardian = start(
             ["/bin/sh", "-c", _SCRIPT, "federation-guardian", binaries.bindir, *roots],
             stdin=subprocess.PIPE,
@@ -63,3 +75,7 @@ class GuardedFolder:
         self._pipe.close()
         if self._guardian.wait(timeout=60):
             raise FederationError(f"{self.path} could not be removed")
+
+
+def _has_room(folder: Path) -> bool:
+    return folder.is_dir() and shutil.disk_usage(folder).free > ROOM

@@ -73,7 +73,8 @@ class RunningPair:
 class Pair(RunningPair):
     """Both servers, running from ``with`` to the end of it: ``local`` and ``cloud``.
 
-    ``binaries`` are for both unless ``cloud_binaries`` are given; ``settings`` are added to both postgresql.conf.
+    ``binaries`` are for both unless ``cloud_binaries`` are given; ``settings`` are added to both postgresql.conf,
+    ``memory`` is the servers'.
     ``local`` is as an administrator finds it, with the superuser ``postgres``: the hospital's database and roles are
     made by ``federation bootstrap local``. ``cloud`` has Supabase's roles, its database ``postgres`` is prepared, and
     its superuser is ``supabase_admin``.
@@ -85,6 +86,7 @@ class Pair(RunningPair):
         *,
         cloud_binaries: Binaries | None = None,
         settings: Mapping[str, str] | None = None,
+        memory: bool = False,
     ) -> None:
         binaries = binaries or default_binaries()
         settings = dict(settings or {})
@@ -92,11 +94,12 @@ class Pair(RunningPair):
         self.cloud: Server
         passwords: defaultdict[str, str] = defaultdict(secrets.token_urlsafe)
         super().__init__(
-            Server(binaries, superuser="postgres", settings=settings),
+            Server(binaries, superuser="postgres", settings=settings, memory=memory),
             Server(
                 cloud_binaries or binaries,
                 superuser="supabase_admin",
                 settings={"wal_level": "logical"} | settings,  # what Realtime reads from
+                memory=memory,
             ),
             passwords.__getitem__,
         )

@@ -84,7 +84,7 @@ def federation_servers(request: pytest.FixtureRequest) -> Iterator[RunningPair]:
             hint="give both --federation-local-server and --federation-cloud-server, or neither",
         )
     else:
-        with Pair(getattr(request, "param", None)) as pair:
+        with Pair(getattr(request, "param", None), memory=True) as pair:
             yield pair
 
 

@@ -98,7 +98,7 @@ def test_every_version_that_is_asked_for_is_run(project: Project, pytestconfig: 
     from federation.servers import find_binaries
 
     project.write("tests/test_one.py", "def test_one(federation_pair): pass\n")
-    done = project.pytest("tests/test_one.py", "-v", "--federation-pg=all")
+    done = project.pytest("tests/test_one.py", "-vv", "--federation-pg=all")
     assert done.returncode == 0, done.stdout
     for binaries in find_binaries():
         assert f"test_one[{binaries.version}] PASSED" in done.stdout
