@@ -13,7 +13,7 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -64,14 +64,8 @@ class _Table:
     """The owner finds the same rows with it as the link role."""
 
 
-def verify_columns(config: Config, sessions: dict[Side, Connection]) -> None:
-    """Raise VerificationFailed unless every foreign table's columns are at the hospital, of the same type."""
-    with _at_rest(sessions["cloud"], "cloud"):
-        sessions["cloud"].exec_driver_sql("SET LOCAL search_path = pg_catalog")
-        foreign = sessions["cloud"].execute(_FOREIGN_COLUMNS, {"server": config.link.server}).all()
-    with _at_rest(sessions["local"], "local"):
-        sessions["local"].exec_driver_sql("SET LOCAL search_path = pg_catalog")
-        _columns(sessions["local"], foreign)
+_Tables: TypeAlias = dict[tuple[str, str], _Table]
+"""By schema and name."""
 
 
 def verify(config: Config, sessions: dict[Side, Connection]) -> None:
@@ -80,19 +74,23 @@ def verify(config: Config, sessions: dict[Side, Connection]) -> None:
     Unreachable and LockHeld stay what they are.
     """
     local, cloud = sessions["local"], sessions["cloud"]
-    verify_columns(config, sessions)
     role = next(iter(config.roles.callers), None)
     with _at_rest(cloud, "cloud"):
         cloud.exec_driver_sql("SET LOCAL search_path = pg_catalog")
-        _way(config, cloud)
+        foreign = cloud.execute(_FOREIGN_COLUMNS, {"server": config.link.server}).all()
+        _refuse_ways_past(config, cloud)
         views = _views(config, cloud, role)
+    with _at_rest(local, "local"):
+        local.exec_driver_sql("SET LOCAL search_path = pg_catalog")
+        _columns(local, foreign)
     if role is None or not views:
         return
+    known: dict[str, _Tables] = {}
     with over_the_link(cloud, config):
         for sub in (config.site(), NOBODY):
             different = None
             for _ in range(_LOOKS):
-                different = _look(config, local, cloud, role, sub, views)
+                different = _look(config, sessions, role, sub, views, known)
                 if different is None:
                     break
             if different is not None:
@@ -100,12 +98,24 @@ def verify(config: Config, sessions: dict[Side, Connection]) -> None:
 
 
 def _look(
-    config: Config, local: Connection, cloud: Connection, role: str, sub: UUID, views: list[_View]
+    config: Config,
+    sessions: dict[Side, Connection],
+    role: str,
+    sub: UUID,
+    views: list[_View],
+    known: dict[str, _Tables],
 ) -> VerificationFailed | None:
-    """What ``sub`` is shown against the policies, or not shown. Raises where a view cannot be asked."""
+    """What ``sub`` is shown against the policies, or not shown. Raises where a view cannot be asked.
+
+    ``known``: the hospital's tables, by the role that their policies are for.
+    """
+    local, cloud = sessions["local"], sessions["cloud"]
     with _at_rest(local, "local"):
         local.exec_driver_sql("SET LOCAL search_path = pg_catalog")
-        tables = _tables(config, local, sub, [view.remote for view in views])
+        there = _role(config, local, sub)
+        if there not in known:
+            known[there] = _tables(local, there, [view.remote for view in views])
+        tables = known[there]
         admitted = _admitted(local, sub, tables)
     with _at_rest(cloud, "cloud"):
         cloud.execute(ddl(sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(role))))
@@ -196,13 +206,13 @@ _READS = """
     WITH RECURSIVE link AS (
         SELECT t.ftrelid AS oid, t.ftoptions FROM pg_foreign_table AS t
         JOIN pg_foreign_server AS s ON s.oid = t.ftserver AND s.srvname = :server),
-    reads (oid, foreign_table, direct) AS (
-        SELECT w.ev_class, l.oid, true FROM link AS l
+    reads (oid) AS (
+        SELECT w.ev_class FROM link AS l
         JOIN pg_depend AS d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = l.oid
             AND d.classid = 'pg_rewrite'::regclass
         JOIN pg_rewrite AS w ON w.oid = d.objid
         UNION
-        SELECT w.ev_class, r.foreign_table, false FROM reads AS r
+        SELECT w.ev_class FROM reads AS r
         JOIN pg_depend AS d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = r.oid
             AND d.classid = 'pg_rewrite'::regclass
         JOIN pg_rewrite AS w ON w.oid = d.objid AND w.ev_class <> r.oid)
@@ -213,49 +223,40 @@ def _reading(query: str) -> sa.TextClause:
     return sa.text(_READS + query)
 
 
-_DENIED = _reading(
+# What lets somebody past the judged link role: a role that is denied, a view that is read as its owner, a mapping.
+_PAST = _reading(
     """
-    SELECT r.rolname, c.oid::regclass::text
+    SELECT format('%s has privileges on %s', r.rolname, c.oid::regclass)
     FROM (SELECT oid FROM reads UNION SELECT oid FROM link) AS x JOIN pg_class AS c ON c.oid = x.oid
     CROSS JOIN pg_roles AS r
     WHERE r.rolname = ANY (:denied)
         AND (has_table_privilege(r.oid, c.oid, 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE')
             OR has_any_column_privilege(r.oid, c.oid, 'SELECT, INSERT, UPDATE'))
-    ORDER BY 2, 1
-    """
-)
-_AS_OWNER = _reading(
-    """
-    SELECT DISTINCT c.oid::regclass::text
+    UNION ALL
+    SELECT format('view %s is not security_invoker: it is read as its owner', c.oid::regclass)
     FROM reads AS x JOIN pg_class AS c ON c.oid = x.oid AND c.relkind = 'v'
     JOIN pg_roles AS r ON r.rolname = ANY (:callers) AND has_any_column_privilege(r.oid, c.oid, 'SELECT')
     WHERE NOT EXISTS (SELECT FROM pg_options_to_table(c.reloptions) AS o
         WHERE o.option_name = 'security_invoker' AND o.option_value::boolean)
+    UNION ALL
+    SELECT CASE m.umuser WHEN 0
+        THEN format('server %s takes callers to the hospital as %s, not %s', m.srvname, o.name, CAST(:user AS text))
+        ELSE format('%s has a user mapping of its own for server %s', m.usename, m.srvname) END
+    FROM pg_user_mappings AS m
+    CROSS JOIN LATERAL (SELECT max(option_value) FILTER (WHERE option_name = 'user') AS name
+        FROM pg_options_to_table(m.umoptions)) AS o
+    WHERE m.srvname = :server AND (m.usename = ANY (:callers) OR m.umuser = 0 AND o.name <> :user)
     ORDER BY 1
     """
 )
-_MAPPINGS = sa.text(
-    """
-    SELECT m.umuser = 0, m.usename,
-        (SELECT o.option_value FROM pg_options_to_table(m.umoptions) AS o WHERE o.option_name = 'user')
-    FROM pg_user_mappings AS m WHERE m.srvname = :server AND (m.umuser = 0 OR m.usename = ANY (:callers))
-    ORDER BY 2
-    """
-)
 
 
-def _way(config: Config, cloud: Connection) -> None:
+def _refuse_ways_past(config: Config, cloud: Connection) -> None:
     """Raise VerificationFailed unless the app's roles reach the hospital as the judged link role, or not at all."""
-    server, callers = config.link.server, list(config.roles.callers)
-    for role, relation in cloud.execute(_DENIED, {"server": server, "denied": list(config.roles.denied)}):
-        raise _failed(f"{role} has privileges on {relation}", "cloud")
-    for (view,) in cloud.execute(_AS_OWNER, {"server": server, "callers": callers}):
-        raise _failed(f"view {view} is not security_invoker: it is read as its owner", "cloud")
-    for public, role, user in cloud.execute(_MAPPINGS, {"server": server, "callers": callers}):
-        if not public:
-            raise _failed(f"{role} has a user mapping of its own for server {server}", "cloud")
-        if user not in {None, config.link.user}:
-            raise _failed(f"server {server} takes callers to the hospital as {user}, not {config.link.user}", "cloud")
+    names = {"callers": list(config.roles.callers), "denied": list(config.roles.denied)}
+    past = cloud.execute(_PAST, {"server": config.link.server, "user": config.link.user, **names}).scalars().first()
+    if past is not None:
+        raise _failed(past, "cloud")
 
 
 _VIEWS = _reading(
@@ -263,23 +264,25 @@ _VIEWS = _reading(
     SELECT DISTINCT vn.nspname, v.relname, coalesce(o.schema_name, fn.nspname), coalesce(o.table_name, f.relname),
         v.relname = f.relname, pg_relation_is_updatable(v.oid, false) <> 0,
         ARRAY(SELECT a.attname::text FROM pg_attribute AS a WHERE a.attrelid = v.oid AND a.attnum > 0
-            AND pg_column_is_updatable(v.oid, a.attnum, false)
             AND has_column_privilege(role.oid, v.oid, a.attnum, 'UPDATE')
+            AND pg_column_is_updatable(v.oid, a.attnum, false)
             AND NOT EXISTS (SELECT FROM pg_attribute AS g WHERE g.attrelid = f.oid AND g.attgenerated <> ''
                 AND g.attname = a.attname)
             ORDER BY a.attnum)
-    FROM reads AS x
-    JOIN link AS l ON l.oid = x.foreign_table
+    FROM link AS l
     JOIN pg_class AS f ON f.oid = l.oid
     JOIN pg_namespace AS fn ON fn.oid = f.relnamespace
     CROSS JOIN LATERAL (
         SELECT max(option_value) FILTER (WHERE option_name = 'schema_name') AS schema_name,
             max(option_value) FILTER (WHERE option_name = 'table_name') AS table_name
         FROM pg_options_to_table(l.ftoptions)) AS o
-    JOIN pg_class AS v ON v.oid = x.oid AND v.relkind = 'v'
+    JOIN pg_depend AS d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = l.oid
+        AND d.classid = 'pg_rewrite'::regclass
+    JOIN pg_rewrite AS w ON w.oid = d.objid
+    JOIN pg_class AS v ON v.oid = w.ev_class AND v.relkind = 'v'
     JOIN pg_namespace AS vn ON vn.oid = v.relnamespace
     JOIN pg_roles AS role ON role.rolname = :role
-    WHERE x.direct AND has_table_privilege(role.oid, v.oid, 'SELECT')
+    WHERE has_table_privilege(role.oid, v.oid, 'SELECT')
         AND has_schema_privilege(role.oid, vn.oid, 'USAGE')
     ORDER BY 1, 2
     """
@@ -339,14 +342,17 @@ _TABLES = sa.text(
 )
 
 
-def _tables(
-    config: Config, local: Connection, sub: UUID, names: list[tuple[str, str]]
-) -> dict[tuple[str, str], _Table]:
-    role = None
+def _role(config: Config, local: Connection, sub: UUID) -> str:
+    """The role whose policies decide for ``sub``."""
+    taken = None
     if local.exec_driver_sql("SELECT to_regclass('federation.account') IS NOT NULL").scalar_one():
-        role = local.execute(_ROLE, {"sub": sub}).scalar_one_or_none()
+        taken = local.execute(_ROLE, {"sub": sub}).scalar_one_or_none()
+    return taken or config.link.user
+
+
+def _tables(local: Connection, role: str, names: list[tuple[str, str]]) -> _Tables:
     parameters = {
-        "role": role or config.link.user,
+        "role": role,
         "schemas": [schema for schema, _ in names],
         "tables": [table for _, table in names],
     }
@@ -358,7 +364,7 @@ def _tables(
     return tables
 
 
-def _admitted(local: Connection, sub: UUID, tables: dict[tuple[str, str], _Table]) -> dict[tuple[str, str], bool]:
+def _admitted(local: Connection, sub: UUID, tables: _Tables) -> dict[tuple[str, str], bool]:
     """By table, whether the policies admit any row to ``sub``: their own expressions, as the catalog spells them."""
     local.execute(sa.text("SELECT set_config('federation.account', :sub, true)"), {"sub": str(sub)})
     exists = [
