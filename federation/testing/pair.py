@@ -21,6 +21,9 @@ from federation.servers.pair import SITE_ID, RunningPair
 from federation.servers.proxy import HOST, Proxy
 from federation.testing.rows import Row, Rows
 
+STATEMENT_TIMEOUT = "8s"
+"""What Supabase gives a caller's statement: https://supabase.com/docs/guides/database/postgres/timeouts"""
+
 
 class FederationPair:
     """Two databases on ``servers``; ``file`` is the federation.toml that they follow.
@@ -89,14 +92,18 @@ class FederationPair:
     ) -> Iterator[psycopg.Cursor[Any]]:
         """One transaction in the cloud as PostgREST runs a request: the authenticator, SET LOCAL ROLE, the claims.
 
-        ``read_only`` is a GET. Committed at the end of the block, rolled back by an error.
+        ``read_only`` is a GET. Committed at the end of the block, rolled back by an error. A statement has 8 s, as on
+        Supabase.
         """
         given = {**({"sub": str(sub)} if sub else {}), "role": role, **claims}
         with psycopg.connect(self.authenticator_url) as connection:
             connection.read_only = read_only
             with connection.cursor() as cursor:
                 cursor.execute(sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(role)))
-                cursor.execute("SELECT set_config('request.jwt.claims', %s, true)", [json.dumps(given)])
+                cursor.execute(
+                    "SELECT set_config('request.jwt.claims', %s, true), set_config('statement_timeout', %s, true)",
+                    [json.dumps(given), STATEMENT_TIMEOUT],
+                )
                 yield cursor
 
     def add_account(self, sub: UUID | str, **claims: object) -> None:
@@ -191,7 +198,8 @@ class FederationPair:
     def local_silent(self) -> Iterator[None]:
         """The hospital as the cloud sees it when it hangs: connections are accepted, nothing is answered.
 
-        How long the cloud waits is bounded by the link's ``connect_timeout`` and by the caller's statement_timeout.
+        A new link session is given up after the link's ``connect_timeout`` up to 15, and from 16 on by the caller's
+        statement_timeout alone.
         """
         with self.proxied_link() as proxy:
             proxy.silence()
