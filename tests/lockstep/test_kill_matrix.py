@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING
 
 import chains_of_three as three
 import pytest
-from conftest import FOUND
 from kill_chains import CHAINS
 from kill_points import (
     DIRECTIONS,
@@ -39,6 +38,7 @@ from kill_world import Prepared, World
 
 from federation.errors import FederationError
 from federation.lockstep import downgrade, upgrade
+from federation.servers import find_binaries
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -118,7 +118,7 @@ def test_killed_at_a_commit_or_elsewhere_a_run_is_recovered_by_one_command(
     at_commits = []
     for number in sorted(step_commits(statements)):
         for phase in EVERYWHERE:
-            server, way = chance.choice(FOUND), chance.choice(WAYS)
+            server, way = chance.choice(find_binaries()), chance.choice(WAYS)
             if server == binaries:
                 all_of_way = points(kind, direction, way, statements)
                 at_commits += [point for point in all_of_way if (point.number, point.phase) == (number, phase)]
