@@ -29,7 +29,7 @@ from federation.drift.declared import Declared, named_types, server_default
 from federation.errors import Refused, Side
 from federation.operations.deployment import LINK, SERVICE, LinkRole
 from federation.operations.policies import CreatePolicyOp
-from federation.operations.statements import column_definition, type_sql
+from federation.operations.statements import column_definition, reflected, type_sql
 from federation.operations.views import RLSView
 
 
@@ -159,11 +159,11 @@ def _leads_to_the_hospital(config: Config, server: Server, owner: str) -> bool:
     return address.items() <= server.options.items() and user == login.name(config)
 
 
-def _column(reflected: ReflectedColumn) -> Column[Any]:
+def _column(found: ReflectedColumn) -> Column[Any]:
     """A foreign table's column as it would be declared."""
-    generated = reflected.get("computed")
-    items = [] if generated is None else [Computed(sa.text(generated["sqltext"].replace(":", r"\:")), persisted=True)]
-    return Column(reflected["name"], reflected["type"], *items, nullable=reflected["nullable"])
+    generated = reflected(found).get("computed")
+    items = [] if generated is None else [Computed(generated["sqltext"], persisted=True)]
+    return Column(found["name"], found["type"], *items, nullable=found["nullable"])
 
 
 def _view_name(number: int) -> str:

@@ -10,14 +10,16 @@ import importlib
 import logging
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from alembic import context
 from alembic.config import Config as AlembicConfig
 from alembic.runtime.migration import MigrationContext, MigrationStep
-from sqlalchemy import MetaData
+from sqlalchemy import MetaData, Table, event
 from sqlalchemy.engine import Connection
+from sqlalchemy.engine.interfaces import ReflectedColumn
 
 from federation import guard, operations, plugin
 from federation.config import Config
@@ -25,6 +27,7 @@ from federation.databases import DATABASE_ERRORS, connect, over_the_link
 from federation.environments import preconditions
 from federation.errors import FederationError, PreconditionMissing, Side, from_database
 from federation.operations.rendering import render_item
+from federation.operations.statements import reflected
 
 _LOG = logging.getLogger("federation")
 
@@ -101,7 +104,7 @@ def _run_online(config: Config, side: Side, connection: Connection) -> _Progress
     progress = _Progress()
     _configure(config, side, progress, connection=connection)
     try:
-        with context.begin_transaction():
+        with context.begin_transaction(), _reflected_as_text():
             context.run_migrations()
     except DATABASE_ERRORS as error:
         raise from_database(error, side=side, release=progress.release) from error
@@ -109,6 +112,20 @@ def _run_online(config: Config, side: Side, connection: Connection) -> _Progress
         error.side, error.release = error.side or side, error.release or progress.release
         raise
     return progress
+
+
+@contextmanager
+def _reflected_as_text() -> Iterator[None]:
+    """While it is open, what autogenerate reads from the database can be written as Python; Alembic has no hook."""
+
+    def listener(_inspector: object, _table: Table, column: ReflectedColumn) -> None:
+        column.update(reflected(column))
+
+    event.listen(Table, "column_reflect", listener)
+    try:
+        yield
+    finally:
+        event.remove(Table, "column_reflect", listener)
 
 
 class _Progress:

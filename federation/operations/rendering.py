@@ -17,7 +17,7 @@ from sqlalchemy.sql.elements import ClauseElement
 from sqlalchemy.types import TypeEngine
 
 from federation.operations.deployment import LinkRole
-from federation.operations.statements import expression
+from federation.operations.statements import as_text, escaped
 
 if TYPE_CHECKING:
     from alembic.autogenerate.api import AutogenContext
@@ -115,7 +115,7 @@ class _Expressions:
     def hold(self, clause: ClauseElement | str) -> str:
         """What stands for ``clause``."""
         name = f"federation_expression_{len(self.held)}"
-        self.held[name] = expression(clause).as_string(None)
+        self.held[name] = as_text(clause)
         return name
 
     def held_by(self, type_: TypeEngine[Any]) -> TypeEngine[Any]:
@@ -170,15 +170,6 @@ def _indented(item: str) -> str:
     return "".join(f"    {line}\n" for line in f"{item},".split("\n"))
 
 
-_BIND = re.compile(r"(?<![:\w\\]):(?=\w)")
-"""What ``sa.text()`` takes for a bind parameter."""
-
-
-def escaped(expression: str) -> str:
-    """``expression`` for ``sa.text()``: no ``:x`` in it is a bind parameter."""
-    return _BIND.sub(r"\\:", expression)
-
-
 def render_item(kind: str, item: object, _context: AutogenContext) -> str | Literal[False]:
     """The text of a default or generated column as it is; anything else is left to Alembic.
 
@@ -188,9 +179,9 @@ def render_item(kind: str, item: object, _context: AutogenContext) -> str | Lite
     if kind != "server_default":
         return False
     if isinstance(item, Computed) and isinstance(item.sqltext, TextClause):
-        return f"sa.Computed({escaped(item.sqltext.text)!r}, persisted={item.persisted!r})"
+        return f"sa.Computed({as_text(item.sqltext)!r}, persisted={item.persisted!r})"
     if isinstance(item, DefaultClause) and isinstance(item.arg, TextClause):
-        return f"sa.text({escaped(item.arg.text)!r})"
+        return f"sa.text({escaped(item.arg.text) if item.reflected else as_text(item.arg)!r})"
     if isinstance(item, DefaultClause) and isinstance(item.arg, str):
         return repr(item.arg)
     return False

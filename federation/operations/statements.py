@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -10,6 +11,7 @@ from psycopg import sql
 from sqlalchemy import Column, Computed
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import Dialect
+from sqlalchemy.engine.interfaces import ReflectedColumn
 from sqlalchemy.sql.elements import ClauseElement, TextClause
 from sqlalchemy.types import TypeEngine
 
@@ -36,9 +38,9 @@ def type_sql(type_: TypeEngine[Any]) -> sql.SQL:
 
 
 def expression(clause: ClauseElement | str) -> sql.SQL:
-    r"""A declared expression as it was written: a ``:x`` in text is no bind parameter, ``\:x`` stands for it too."""
+    r"""A declared expression for PostgreSQL: a ``:x`` in text is no bind parameter, ``\:x`` stands for it too."""
     if isinstance(clause, TextClause):
-        return sql.SQL(clause.text.replace(r"\:", ":"))
+        return sql.SQL(_read(clause.text))
     if isinstance(clause, str):
         return sql.SQL(clause)
     compiled = clause.compile(
@@ -46,6 +48,43 @@ def expression(clause: ClauseElement | str) -> sql.SQL:
         compile_kwargs={"literal_binds": True},
     )
     return sql.SQL(str(compiled))
+
+
+_BIND = re.compile(r"(?<![:\w\\]):\w+(?!:)")
+_ESCAPE = re.compile(r"\\(:\w*)(?![:\w])")
+"""What ``sa.text()`` takes for a bind parameter, and for a colon that is none."""
+
+
+def _read(text: str) -> str:
+    return _ESCAPE.sub(r"\1", text)
+
+
+def as_text(clause: ClauseElement | str) -> str:
+    """A declared expression as ``sa.text()`` takes it, and no ``:x`` in it is a bind parameter."""
+    if isinstance(clause, TextClause):
+        return _BIND.sub(r"\\\g<0>", clause.text)
+    return escaped(expression(clause).as_string(None))
+
+
+def escaped(expression: str) -> str:
+    r"""SQL as ``sa.text()`` takes it: no ``:x`` in it is a bind parameter, and no ``\:`` loses its backslash.
+
+    As it is where that does no harm, so that a migration reads as the SQL that it is.
+    """
+    harmless = _read(expression) == expression and not _BIND.search(expression)
+    return expression if harmless else expression.replace(":", r"\:")
+
+
+def reflected(column: ReflectedColumn) -> ReflectedColumn:
+    """A column that the inspector has read, with the expression of a generated one as ``sa.Computed`` takes it.
+
+    SQLAlchemy itself takes what the database says for ``sa.text()`` as it is. The inspector keeps what it has read, so
+    that this is a copy.
+    """
+    generated = column.get("computed")
+    if generated is None:
+        return column
+    return column | {"computed": generated | {"sqltext": escaped(generated["sqltext"])}}
 
 
 def named(columns: Iterable[Column[Any]]) -> Columns:

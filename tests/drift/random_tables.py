@@ -391,7 +391,7 @@ _FIRST = Settings(
     "(SELECT auth.uid()) IS NOT NULL",
     None,
 )
-_ODD_TEXT = "it's 50% :x \\"
+_ODD_TEXT = "it's 50% :x \\: \\:x ::x :x: \\"
 _GENERATED = ColumnSpec("gone", "text", generated=f"left((id)::text || {_quoted(_ODD_TEXT)}, 20)")
 _COLUMNS = (
     ColumnSpec("expression", "text", default=_quoted(_ODD_TEXT)),
