@@ -26,6 +26,7 @@ from federation.config import Config
 from federation.databases import DATABASE_ERRORS, connect, over_the_link
 from federation.environments import preconditions
 from federation.errors import FederationError, PreconditionMissing, Side, from_database
+from federation.operations.indexes import drop_set_aside, drop_set_aside_offline
 from federation.operations.rendering import render_item
 from federation.operations.statements import reflected
 
@@ -63,6 +64,8 @@ def _run(side: Side, alembic_config: AlembicConfig) -> None:
             context.run_migrations()
         if side == "cloud":
             context.execute("SELECT federation.settle()")
+        else:
+            drop_set_aside_offline(context.get_context())
     elif "connection" in alembic_config.attributes:  # the runner's, which sets the mark itself
         _run_online(config, side, alembic_config.attributes["connection"])
     else:
@@ -70,6 +73,8 @@ def _run(side: Side, alembic_config: AlembicConfig) -> None:
             progress = _run_online(config, side, connection)
             if side == "cloud" and progress.begun and not progress.hospital_is_silent:
                 _tell_the_hospital(connection, config)
+            elif side == "local" and progress.begun:
+                drop_set_aside(config, connection)
 
 
 def _tell_the_hospital(connection: Connection, config: Config) -> None:

@@ -540,7 +540,7 @@ def _imported_beside(step: StepLocks, _values: dict[str, str]) -> None:
     step.made_schemas.add("federation_import")
 
 
-def _index_compared(step: StepLocks, values: dict[str, str]) -> None:
+def _index_looked_at(step: StepLocks, values: dict[str, str]) -> None:
     step.lock(SHARE_UPDATE_EXCLUSIVE, _named(_value(values["table"])))
 
 
@@ -570,6 +570,7 @@ _OWN_BLOCKS: tuple[tuple[re.Pattern[str], Callable[[StepLocks, dict[str, str]], 
     (_pattern(views._REBUILD), _rebuilt),
     (_pattern(user_mappings._USE_SECRET), _nothing),
     (_pattern(indexes._FIRST), _nothing),
-    (_pattern(indexes._DROP_INVALID, "\n\\gexec"), _index_compared),
-    (_pattern(indexes._SAME_OR_NONE), _index_compared),
+    (_pattern(indexes._DROP_INVALID, "\n\\gexec"), _index_looked_at),
+    (_pattern(indexes._SAME_OR_NONE), _index_looked_at),
+    (_pattern(indexes._SET_ASIDE), _index_looked_at),
 )

@@ -38,6 +38,7 @@ from federation.errors import (
 from federation.lockstep import preflight, verification
 from federation.lockstep.plan import Direction, Step, steps_down, steps_up
 from federation.lockstep.release import Releases
+from federation.operations.indexes import drop_set_aside
 
 _LOG = logging.getLogger("federation")
 
@@ -134,6 +135,7 @@ class _Run:
             plan = steps_up if direction is Direction.UP else steps_down
             steps = plan(self.releases, local, cloud, position)
             preflight.check(self.config, self.releases, steps, self.sessions, at_base=local == 0)
+            drop_set_aside(self.config, self.sessions["local"])  # what a killed run has left
             if steps and local == cloud:
                 self.sound = False
                 self.verify(direction)
@@ -218,6 +220,8 @@ class _Run:
         self.committed = step
         if step.side == "cloud":
             self.patiently(lambda: guard.settle(self.sessions["local"], self.sessions["cloud"]))
+        else:
+            drop_set_aside(self.config, self.sessions["local"])
         return time.perf_counter() - started
 
     def patiently(self, ask: Callable[[], None]) -> None:

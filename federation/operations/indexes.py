@@ -1,14 +1,21 @@
 """CREATE and DROP INDEX CONCURRENTLY as Alembic operations that can be run again after a kill at any moment.
 
-They run outside a transaction, so the step commits what it has done so far without its version row. That must be
-nothing: an operation of these that follows a write of its step is refused. What a killed run leaves is an invalid
-index, which the next run drops and builds again, or a valid one, which it keeps if it is the one declared.
+Neither can be part of a transaction, so neither commits together with its step's version row.
+
+An index is built before the rest of its step, which must have written nothing by then: a build that follows a write is
+refused. What a killed run leaves is an invalid index, which the next run drops and builds again, or a valid one, which
+it keeps if it is the one declared.
+
+An index is dropped after its step's COMMIT. Within the step it is renamed, which locks out nobody and is undone with
+the step; what a killed run leaves under the new name the next run drops.
 
 https://www.postgresql.org/docs/current/sql-createindex.html#SQL-CREATEINDEX-CONCURRENTLY
+https://www.postgresql.org/docs/current/sql-alterindex.html
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,14 +24,19 @@ from typing import TYPE_CHECKING, Any
 from alembic.autogenerate.render import renderers
 from alembic.operations import MigrateOperation, Operations
 from psycopg import sql
+from sqlalchemy.engine import Connection
 
-from federation.databases import ddl
+from federation.config import Config
+from federation.databases import connect, ddl
+from federation.errors import FederationError
 from federation.operations.rendering import call, given
 from federation.operations.statements import execute
 
 if TYPE_CHECKING:
     from alembic.autogenerate.api import AutogenContext
     from alembic.runtime.migration import MigrationContext
+
+_LOG = logging.getLogger("federation")
 
 
 @Operations.register_operation("create_index_concurrently")
@@ -103,8 +115,9 @@ class DropIndexConcurrentlyOp(MigrateOperation):
     ) -> None:
         """Drop an index without locking out anyone; the arguments are those that created it, for reversing.
 
-        It comes before anything else that its step writes, as create_index_concurrently does, and only in the local
-        chain. An index that is gone already is no error: a killed run may have dropped it.
+        Only in the local chain. Within its step the index gets another name; it is dropped after the COMMIT, or by the
+        next run when that fails. An index that is gone already is no error. The database raises ZF008 (exit code 8)
+        when something else of that name is there, a constraint stands on the index, or its table is partitioned.
 
             op.drop_index_concurrently("hospital_patients_name_idx", "hospital_patients", ["name"])
 
@@ -127,7 +140,7 @@ _FIRST = sql.SQL(
 DO $federation$
 BEGIN
     IF pg_current_xact_id_if_assigned() IS NOT NULL THEN
-        RAISE EXCEPTION 'index % is built or dropped concurrently after its step has written something', {name}
+        RAISE EXCEPTION 'index % is built concurrently after its step has written something', {name}
             USING ERRCODE = 'ZF008', HINT = 'move it to the beginning of its step, or into a release of its own';
     END IF;
 END $federation$
@@ -180,6 +193,38 @@ END $federation$
 )
 
 
+# Dropped indexes go by their oid, so that one which could not be dropped yet is in nobody's way.
+_SET_ASIDE = sql.SQL(
+    """
+DO $federation$
+DECLARE
+    found CONSTANT regclass := to_regclass(format('%I.%I', {schema}, {name}));
+BEGIN
+    IF found IS NULL THEN
+        RETURN;
+    END IF;
+    IF NOT EXISTS (
+        SELECT FROM pg_catalog.pg_index AS i JOIN pg_catalog.pg_class AS c ON c.oid = i.indexrelid
+        WHERE i.indexrelid = found AND c.relkind = 'i' AND NOT c.relispartition AND i.indrelid = {table}::regclass
+    ) OR EXISTS (SELECT FROM pg_catalog.pg_constraint WHERE conindid = found) THEN
+        RAISE EXCEPTION '% is no index of % that can be dropped concurrently', found, {table}
+            USING ERRCODE = 'ZF008', HINT = 'use op.drop_constraint, or op.drop_index';
+    END IF;
+    EXECUTE format('ALTER INDEX %s RENAME TO %I', found, 'federation_dropped_' || found::oid);
+END $federation$
+"""
+)
+
+_DROP_SET_ASIDE = sql.SQL(
+    """
+SELECT format('DROP INDEX CONCURRENTLY IF EXISTS %I.%I', n.nspname, c.relname)
+FROM pg_catalog.pg_class AS c
+JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+WHERE c.relkind = 'i' AND c.relname ~ '^federation_dropped_[0-9]+$' AND pg_has_role(c.relowner, 'USAGE')
+"""
+)
+
+
 def _text(statement: sql.Composable) -> sql.Literal:
     return sql.Literal(statement.as_string(None))
 
@@ -214,15 +259,35 @@ def _create(operations: Operations, op: CreateIndexConcurrentlyOp) -> None:
 
 
 @Operations.implementation_for(DropIndexConcurrentlyOp)
-def _drop(operations: Operations, op: DropIndexConcurrentlyOp) -> None:
-    name = sql.Identifier(op.schema, op.name)
-    if operations.migration_context.opts.get("federation_undoing"):  # all of the half is undone, or nothing
-        execute(operations, sql.SQL("DROP INDEX IF EXISTS {}").format(name))
+def _set_aside(operations: Operations, op: DropIndexConcurrentlyOp) -> None:
+    names = {"schema": sql.Literal(op.schema), "name": sql.Literal(op.name)}
+    execute(operations, _SET_ASIDE.format(**names, table=_text(sql.Identifier(op.schema, op.table))))
+    operations.migration_context.opts["federation_set_aside"] = True
+
+
+def drop_set_aside(config: Config, connection: Connection) -> None:
+    """Drop the indexes that committed steps have dropped concurrently, in a session of its own.
+
+    ``connection`` to the hospital's database is only asked whether there are any. Since their steps are done, a failure
+    is a warning: the next run drops them.
+    """
+    drops = connection.execute(ddl(_DROP_SET_ASIDE)).scalars().all()
+    connection.rollback()
+    if not drops:
         return
-    if not _may_leave(operations, op.name):
-        return
-    with _autocommit_block(operations.migration_context):
-        execute(operations, sql.SQL("DROP INDEX CONCURRENTLY IF EXISTS {}").format(name))
+    try:
+        with connect(config, "local") as session:
+            session.execution_options(isolation_level="AUTOCOMMIT")
+            for drop in drops:
+                session.execute(ddl(sql.SQL(drop)))
+    except FederationError as error:
+        _LOG.warning("federation: a dropped index is there under another name until the next run drops it: %s", error)
+
+
+def drop_set_aside_offline(context: MigrationContext) -> None:
+    """The same at the end of ``--sql``, where its steps have dropped any."""
+    if context.opts.pop("federation_set_aside", False):
+        context.impl.static_output(_gexec(_DROP_SET_ASIDE))
 
 
 def _may_leave(operations: Operations, name: str) -> bool:
@@ -261,11 +326,16 @@ def _execute_each(operations: Operations, query: sql.Composable) -> None:
     """Send each statement that ``query`` returns, on its own as CONCURRENTLY asks; in ``--sql`` psql does it."""
     context = operations.migration_context
     if context.as_sql:
-        context.impl.static_output(query.as_string(None).strip() + "\n\\gexec")
+        context.impl.static_output(_gexec(query))
         return
     assert context.connection is not None  # noqa: S101  # online there is one
     for statement in context.connection.execute(ddl(query)).scalars().all():
         operations.execute(ddl(sql.SQL(statement)))
+
+
+def _gexec(query: sql.Composable) -> str:
+    """For psql, which runs each statement that the query returns."""
+    return query.as_string(None).strip() + "\n\\gexec"
 
 
 @renderers.dispatch_for(CreateIndexConcurrentlyOp)

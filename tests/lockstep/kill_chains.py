@@ -229,7 +229,7 @@ INDEXES = ('"note_text_now", "note", ["text"]', '"note_id_site_now", "note", ["i
 CONCURRENT = Release(
     local=(
         (*(f"op.create_index_concurrently({index})" for index in INDEXES), *ADD_DUE.local[0]),
-        ('op.drop_index("note_id_site_now")', 'op.drop_index("note_text_now")', *ADD_DUE.local[1]),
+        (*ADD_DUE.local[1], *(f"op.drop_index_concurrently({index})" for index in reversed(INDEXES))),
     ),
     cloud=ADD_DUE.cloud,
 )

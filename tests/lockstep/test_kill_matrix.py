@@ -18,7 +18,6 @@ import sys
 from collections import Counter
 from typing import TYPE_CHECKING
 
-import chains_of_three as three
 import pytest
 from kill_chains import CHAINS
 from kill_points import (
@@ -36,15 +35,11 @@ from kill_points import (
 )
 from kill_world import Prepared, World
 
-from federation.errors import FederationError
-from federation.lockstep import downgrade, upgrade
 from federation.servers import find_binaries
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
-    from deployments import Deployments
     from kill_points import Direction, Way
 
     from federation.servers import Binaries
@@ -210,20 +205,3 @@ def test_a_recovery_that_leaves_the_mark_is_found_out(world: World) -> None:
     finally:
         world.prepared.close()
         world.prepared = right
-
-
-@pytest.mark.xfail(strict=True, reason="what an autocommit_block() of a downgrade has dropped is not made again")
-def test_an_index_that_a_failed_downgrade_has_dropped_concurrently_is_there_again(
-    deployments: Deployments, tmp_path: Path
-) -> None:
-    index = '"note_site", "note", ["site"]'
-    up, down = f"op.create_index_concurrently({index})", f"op.drop_index_concurrently({index})"
-    local = three.LOCAL | {"0002": (up, f"{down}\n    op.execute('SELECT 1/0')")}
-    cloud = three.CLOUD | {"0002": ("pass", "pass")}
-    with deployments.at_base(three.write(tmp_path, local=local, cloud=cloud)) as deployment:
-        upgrade(deployment.config, "0002")
-        with pytest.raises(FederationError, match="both databases are at 0002"):
-            downgrade(deployment.config, "0001")
-        upgrade(deployment.config, "0002")
-        with deployment.owner("local") as owner:
-            assert owner.execute("SELECT to_regclass('note_site') IS NOT NULL").fetchone() == (True,)

@@ -157,14 +157,52 @@ def test_a_build_whose_backend_is_killed_leaves_an_invalid_index_which_the_next_
     assert release(noted) == "0003"
 
 
-def test_a_drop_whose_backend_is_killed_is_run_again(noted: Deployment) -> None:
+def set_aside(deployment: Deployment) -> int:
+    """How many indexes are left under the name that a dropped one has until it is gone."""
+    with deployment.owner("local") as owner:
+        return len(owner.execute("SELECT FROM pg_class WHERE relname LIKE 'federation_dropped_%'").fetchall())
+
+
+def test_a_drop_whose_backend_is_killed_is_done_and_the_next_run_drops_what_is_left(noted: Deployment) -> None:
     upgrade(noted.config)
     result = kill_while_it_waits(noted, "downgrade", "0001", "--yes", doing="DROP INDEX CONCURRENTLY")
-    assert result.returncode != 0
-    assert release(noted) == "0002"
-    assert index(noted) is None or not is_valid(noted)
-    downgrade(noted.config, "0001")
-    assert (index(noted), release(noted)) == (None, "0001")
+    assert result.returncode == 0, result.stderr
+    assert "a dropped index is there under another name until the next run drops it" in result.stderr
+    assert (index(noted), release(noted), set_aside(noted)) == (None, "0001", 1)
+    upgrade(noted.config, "0001")
+    assert set_aside(noted) == 0
+
+
+def test_what_is_left_of_a_dropped_index_is_not_in_the_way_of_it(noted: Deployment) -> None:
+    (noted.root / "federation.toml").write_text(f'{three.TOML}\n[database]\nlock_timeout = "200ms"\n')
+    assert noted.alembic("local", "upgrade", "0002").returncode == 0
+    with psycopg.connect(noted.environ["FEDERATION_LOCAL_URL"]) as blocker:
+        blocker.execute("SELECT FROM note")
+        with noted.owner("local") as owner:
+            owner.execute("ALTER INDEX note_site_idx RENAME TO federation_dropped_1")
+            owner.execute("CREATE INDEX note_site_idx ON note (site)")
+        assert noted.alembic("local", "downgrade", "0001").returncode == 0
+        assert (index(noted), set_aside(noted)) == (None, 2)
+    assert noted.alembic("local", "upgrade", "0002").returncode == 0
+    assert is_valid(noted)
+    assert set_aside(noted) == 0
+
+
+@pytest.mark.parametrize("run", ["runner", "alembic"])
+def test_an_index_that_a_failed_step_drops_is_as_it_was(noted: Deployment, run: str) -> None:
+    """op.execute('DROP INDEX') would be undone too, but locks out writers until then."""
+    write(noted.root, down=f"{DROP}\n    op.execute('SELECT 1/0')")
+    upgrade(noted.config, "0002")
+    before = index(noted)
+    assert before is not None
+    if run == "runner":
+        with pytest.raises(FederationError, match="division by zero"):
+            downgrade(noted.config, "0001")
+    else:
+        assert noted.alembic("cloud", "downgrade", "0001").returncode == 0
+        failed = noted.alembic("local", "downgrade", "0001")
+        assert (failed.returncode, "division by zero" in failed.stderr) == (1, True)
+    assert (index(noted), release(noted)) == (before, "0002")
 
 
 def test_an_invalid_index_of_another_definition_makes_way_too(noted: Deployment) -> None:
@@ -231,13 +269,10 @@ def test_something_else_of_its_name_is_refused_and_left_alone(noted: Deployment,
     assert is_valid(noted)
 
 
-@pytest.mark.parametrize(("up", "down"), [(CREATE, DROP), (DROP, CREATE)], ids=["create", "drop"])
-def test_after_a_write_of_its_step_it_is_refused_before_anything_is_committed(
-    noted: Deployment, up: str, down: str
-) -> None:
+def test_a_build_after_a_write_of_its_step_is_refused_before_anything_is_committed(noted: Deployment) -> None:
     adding = 'op.add_column("note", sa.Column("text", sa.Text))'
     before = noted.dump("local")
-    write(noted.root, up=f"{adding}\n    {up}", down=down)
+    write(noted.root, up=f"{adding}\n    {CREATE}")
     with pytest.raises(Refused, match="after its step has written something"):
         upgrade(noted.config)
     assert noted.alembic("local", "upgrade", "head").returncode == 8
@@ -245,7 +280,50 @@ def test_after_a_write_of_its_step_it_is_refused_before_anything_is_committed(
     assert result.returncode == 3
     assert "after its step has written something" in result.stderr
     assert (noted.dump("local"), release(noted)) == (before, "0001")
-    write(noted.root, up=f"op.execute('SELECT 1')\n    {up}\n    {adding}", down=down)
+    write(noted.root, up=f"op.execute('SELECT 1')\n    {CREATE}\n    {adding}")
+    upgrade(noted.config)
+    assert release(noted) == "0003"
+
+
+def test_a_drop_may_come_after_a_write_and_before_a_build_of_the_same_name(noted: Deployment) -> None:
+    adding = 'op.add_column("note", sa.Column("text", sa.Text))'
+    anew = 'op.create_index("note_site_idx", "note", ["site", "text"])'
+    upgrade(noted.config, "0002")
+    write(noted.root)
+    release_3 = noted.root / "versions/local/0003.py"
+    release_3.write_text(release_3.read_text().replace("    pass", f"    {adding}\n    {DROP}\n    {anew}", 1))
+    upgrade(noted.config)
+    found = index(noted)
+    assert found is not None
+    assert found[1:] == (True, "CREATE INDEX note_site_idx ON public.note USING btree (site, text)")
+    assert set_aside(noted) == 0
+
+
+@pytest.mark.parametrize(
+    ("there", "drop"),
+    [
+        (
+            "ALTER TABLE note ADD CONSTRAINT note_site_idx UNIQUE (site)",
+            "ALTER TABLE note DROP CONSTRAINT note_site_idx",
+        ),
+        ("CREATE TABLE other (site uuid); CREATE INDEX note_site_idx ON other (site)", "DROP TABLE other"),
+        ("CREATE VIEW note_site_idx AS SELECT 1", "DROP VIEW note_site_idx"),
+        (
+            "CREATE TABLE other (site uuid) PARTITION BY LIST (site); CREATE INDEX note_site_idx ON other (site)",
+            "DROP TABLE other",
+        ),
+    ],
+    ids=["constraint", "another table's", "no index", "partitioned"],
+)
+def test_what_cannot_be_dropped_concurrently_is_refused(noted: Deployment, there: str, drop: str) -> None:
+    table = "other" if "PARTITION" in there else "note"
+    write(noted.root, up=f'op.drop_index_concurrently("note_site_idx", "{table}", ["site"])', down="pass")
+    with noted.owner("local") as owner:
+        owner.execute(there)
+        with pytest.raises(Refused, match=r"note_site_idx is no index of .* that can be dropped concurrently"):
+            upgrade(noted.config)
+        assert release(noted) == "0001"
+        owner.execute(drop)
     upgrade(noted.config)
     assert release(noted) == "0003"
 
