@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from alembic.operations.ops import UpgradeOps
 from alembic.util import DispatchPriority, PriorityDispatchResult
 
+from federation.drift.columns import compare_server_default, compare_type
 from federation.drift.compare import COMPARATORS, types
 from federation.drift.declared import Declared
-from federation.drift.defaults import compare_server_default
 from federation.drift.survey import survey
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 def setup(plugin: Plugin) -> None:
     """Register with Alembic; what is not one of federation's environments is left alone."""
     plugin.add_autogenerate_comparator(_before_tables, "schema", priority=DispatchPriority.FIRST)
+    plugin.add_autogenerate_comparator(compare_type, "column", "types", priority=DispatchPriority.FIRST)
     plugin.add_autogenerate_comparator(
         compare_server_default, "column", "server_default", priority=DispatchPriority.FIRST
     )

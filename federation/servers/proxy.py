@@ -99,7 +99,7 @@ class Proxy:
         return not self._speaks.is_set()
 
     def silence(self) -> None:
-        """Keep every byte back, of sessions that are open and of new ones, whose connections are still accepted.
+        """Keep every byte back, of sessions that are open and of new ones, which are accepted and go no further.
 
         As a machine that acknowledges and whose server says nothing.
         """
@@ -141,11 +141,20 @@ class Proxy:
         await asyncio.sleep(0)  # the transports are closed in the loop's next round
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101  # asyncio made one for this
+        self._tasks.add(task)
+        self._writers.add(writer)
         try:
+            # A server that waits for a session's first byte does not shut down, for up to authentication_timeout.
+            await self._speaks.wait()
             server_reader, server_writer = await asyncio.open_connection(self.host, self.target)
-        except OSError:
+        except (OSError, asyncio.CancelledError):
+            self._writers.discard(writer)
             writer.close()
             return
+        finally:
+            self._tasks.discard(task)
         messages = _Messages() if self.counting else None
         for source, sink, seen in ((reader, server_writer, None), (server_reader, writer, messages)):
             self._writers.add(sink)

@@ -32,7 +32,8 @@ KINDS: Mapping[str, Kind] = {
     "uuid": Kind(sa.Uuid, "'00000000-0000-0000-0000-00000000000a'", ("gen_random_uuid()",)),
     "text": Kind(sa.Text, "'some text'", ("'pending'", "lower('A')"), ("varchar(20)",)),
     "varchar(7)": Kind(lambda: sa.String(7), "'seven'", ("'pending'",), ("varchar(20)", "text")),
-    "varchar(20)": Kind(lambda: sa.String(20), "'twenty'", ("'pending'",), ("text",)),
+    "varchar(20)": Kind(lambda: sa.String(20), "'twenty'", ("'pending'",), ("text", "varchar")),
+    "varchar": Kind(sa.String, "'any'", ("'pending'",), ("text",)),
     "integer": Kind(sa.Integer, "7", ("0", "-1", "(1 + 2)"), ("bigint", "numeric(9,2)", "numeric")),
     "bigint": Kind(sa.BigInteger, "7000000000", ("0",), ("numeric",)),
     "smallint": Kind(sa.SmallInteger, "7", ("1",), ("integer", "bigint")),
@@ -44,6 +45,9 @@ KINDS: Mapping[str, Kind] = {
     "date": Kind(sa.Date, "'2024-02-29'", ("CURRENT_DATE", "'2024-01-01'"), ("timestamptz",)),
     "timestamptz": Kind(
         lambda: sa.DateTime(timezone=True), "'2024-02-29 12:00+00'", ("now()", "timezone('utc', now())"), ("date",)
+    ),
+    "timestamptz(3)": Kind(
+        lambda: postgresql.TIMESTAMP(timezone=True, precision=3), "'2024-02-29 12:00+00'", ("now()",), ("timestamptz",)
     ),
     "jsonb": Kind(postgresql.JSONB, """'{"a": ["b"]}'""", ("'[]'::jsonb", """'{"a": [1, null]}'::jsonb""")),
     "bytea": Kind(postgresql.BYTEA, r"'\x00ff'", (r"'\x00'::bytea",)),
@@ -399,7 +403,8 @@ _COLUMNS = (
 )
 _BEFORE = Declaration((TableSpec("note", "id", None, (_GENERATED, *_COLUMNS)),), _FIRST)
 
-# What failed once: a generated column that goes away, odd defaults, privileges that change with the columns.
+# What failed once: a generated column that goes away, odd defaults, privileges that change with the columns, types
+# that lose their arguments.
 ODD_EXPRESSIONS = History(_BEFORE, replace(_BEFORE, tables=(TableSpec("note", "id", None, _COLUMNS),)))
 PRIVILEGES_AND_COLUMNS = History(
     _BEFORE,
@@ -407,4 +412,12 @@ PRIVILEGES_AND_COLUMNS = History(
         (TableSpec("note", "id", None, (*_COLUMNS, ColumnSpec("new", "integer"))),),
         replace(_FIRST, view_grants={"authenticated": _EVERY, "service_role": ("SELECT",)}),
     ),
+)
+_AMOUNT, _FEWER = (
+    (ColumnSpec("amount", amount), ColumnSpec("text", text))
+    for amount, text in (("numeric(9,2)", "varchar(20)"), ("numeric", "varchar"))
+)
+FEWER_ARGUMENTS = History(
+    Declaration((TableSpec("note", "id", None, _AMOUNT),), _FIRST),
+    Declaration((TableSpec("note", "id", None, _FEWER),), _FIRST),
 )
