@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 
 import pytest
@@ -11,6 +12,11 @@ from packaging.specifiers import SpecifierSet
 from federation.servers import Binaries, Pair, find_binaries
 
 FOUND = find_binaries()
+
+
+def pytest_collection_finish() -> None:
+    """What has been imported and collected stays, and need not be looked through again and again."""
+    gc.freeze()
 
 
 def pytest_report_header() -> str:

@@ -6,14 +6,17 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
+import psycopg
 import pytest
 from prepared import prepared
 
+from federation.errors import Side
 from federation.servers import Pair
 from federation.testing.databases import Databases, Names
 from federation.testing.pair import FederationPair
@@ -65,6 +68,18 @@ class Deployment(FederationPair):
 
     def alembic(self, side: str, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
         return self.run("alembic", "-n", side, *arguments, **environ)
+
+    def look(self, side: Side, query: bytes | str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        """What the superuser reads, in a session that stays open: looking is what most tests do most."""
+        session = self._lookers.get(side)
+        if session is None or session.closed:
+            session = self._lookers[side] = self.superuser(side)
+        cursor = session.execute(query, parameters or None)  # type: ignore[arg-type]
+        return cursor.fetchall() if cursor.description else []
+
+    @cached_property
+    def _lookers(self) -> dict[Side, psycopg.Connection[Any]]:
+        return {}
 
     def dump(self, side: str) -> str:
         """The schema, but for the toolkit's own books."""

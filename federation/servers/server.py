@@ -84,6 +84,7 @@ class Server(RunningServer):
             self._folder = GuardedFolder(self.binaries, memory=self._memory)
             self._initialize()
             self.start()
+            self.set_password(self.superuser, self.password)  # initdb's verifier is a slow one
             stack.pop_all()
         return self
 

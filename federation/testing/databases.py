@@ -134,6 +134,9 @@ class Databases:
                 server.execute("SELECT pg_advisory_lock(%s)", [ROLES_LOCK])
             for side in SIDES:
                 bootstrap.apply(config, side)
+            logins = [config.link_login("link"), config.link_login("service")]
+            for role, password in (("hospital_owner", self.servers.password("hospital_owner")), *logins):
+                self.servers.local.set_password(role, password)  # bootstrap's verifiers are slow ones
         for side, files in self.load.items():
             with psycopg.connect(self.pair_of(names).url(side), autocommit=True) as owner:
                 for file in files:

@@ -47,15 +47,13 @@ def catalogs(deployment: Deployment) -> dict[str, list[Any]]:
     """What is in both databases, but for rows."""
     found = {}
     for side in ("local", "cloud"):
-        with deployment.superuser(side) as superuser:
-            superuser.execute("SET search_path = pg_catalog")
-            found[side] = superuser.execute(CATALOG).fetchall()
+        deployment.look(side, "SET search_path = pg_catalog")
+        found[side] = deployment.look(side, CATALOG)
     return found
 
 
 def mark(deployment: Deployment) -> str:
-    with deployment.owner("local") as owner:
-        return str(owner.execute("SELECT cloud_release FROM federation.guard").fetchall()[0][0])
+    return str(deployment.look("local", "SELECT cloud_release FROM federation.guard")[0][0])
 
 
 def settings(root: Path, **database: object) -> None:
@@ -88,6 +86,7 @@ def until(condition: Callable[[], Any], otherwise: str) -> Any:
     deadline = time.monotonic() + PATIENCE
     while not (found := condition()):
         assert time.monotonic() < deadline, otherwise
+        time.sleep(0.01)
     return found
 
 
@@ -128,28 +127,27 @@ def gate(deployment: Deployment, side: str) -> Iterator[psycopg.Connection[Any]]
 
 def waiting(deployment: Deployment, side: str, query: str = "%", *, lock: str = "%") -> list[str]:
     """The statements of the toolkit's sessions that wait for a lock now."""
-    with deployment.superuser(side) as superuser:
-        rows = superuser.execute(
-            "SELECT query FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'federation' "
-            "AND wait_event_type = 'Lock' AND wait_event LIKE %s AND query ILIKE %s",
-            [lock, query],
-        ).fetchall()
+    rows = deployment.look(
+        side,
+        "SELECT query FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'federation' "
+        "AND wait_event_type = 'Lock' AND wait_event LIKE %s AND query ILIKE %s",
+        [lock, query],
+    )
     return [text for (text,) in rows]
 
 
 def no_lock_left(deployment: Deployment) -> bool:
     """Whether no run holds its advisory lock, and no session of the toolkit a transaction."""
     for side in ("local", "cloud"):
-        with deployment.superuser(side) as superuser:
-            key = {"high": RUN_LOCK >> 32, "low": RUN_LOCK & 0xFFFFFFFF}
-            left = superuser.execute(
-                "SELECT count(*) FROM pg_locks AS l JOIN pg_database AS d ON d.oid = l.database "
-                "WHERE d.datname = current_database() AND l.locktype = 'advisory' "
-                "AND l.classid::bigint = %(high)s AND l.objid::bigint = %(low)s",
-                key,
-            ).fetchall()
-            if left != [(0,)]:
-                return False
+        left = deployment.look(
+            side,
+            "SELECT count(*) FROM pg_locks AS l JOIN pg_database AS d ON d.oid = l.database "
+            "WHERE d.datname = current_database() AND l.locktype = 'advisory' "
+            "AND l.classid::bigint = %s AND l.objid::bigint = %s",
+            [RUN_LOCK >> 32, RUN_LOCK & 0xFFFFFFFF],
+        )
+        if left != [(0,)]:
+            return False
     return True
 
 
