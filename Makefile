@@ -1,16 +1,20 @@
-# make demo: see it. make test: everything that is tested. Both set up what they need in .venv first.
+# make demo: see it. make test: every test, on one version of PostgreSQL or on each. make test-all: every test on each,
+# and more examples. All set up what they need in .venv first.
 
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && command -v $$p && break; done)
 BIN = .venv/bin
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test test-all lint bench clean
 
 demo: .venv/installed
 	@$(BIN)/federation demo
 
 test: lint
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal $(PYTEST_ARGS)
+
+test-all:
+	FEDERATION_TESTS=all $(MAKE) test
 
 lint: .venv/installed
 	$(BIN)/ruff check .

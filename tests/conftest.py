@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import os
+import zlib
 from collections.abc import Iterator
 
 import pytest
@@ -12,6 +14,32 @@ from packaging.specifiers import SpecifierSet
 from federation.servers import Binaries, Pair, find_binaries
 
 FOUND = find_binaries()
+
+ALL = os.environ.get("FEDERATION_TESTS") == "all"
+"""Every test on every version; otherwise those that do not ask a server about itself take turns."""
+
+ON_EACH_VERSION = {"attacks", "chains", "guard", "link", "operations", "test_property"}
+"""Tests whose answers are the server's own, by folder or file: policies, plans, how a link fails, what our SQL does.
+
+The others are about the toolkit's own doing, and run on one version each, which their names decide.
+"""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    left_out = [] if ALL else [item for item in items if not _in_turn(item)]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in set(left_out)]
+
+
+def _in_turn(item: pytest.Item) -> bool:
+    parameters = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+    of_the_server = bool({item.path.parent.name, item.path.stem} & ON_EACH_VERSION)
+    if "binaries" not in parameters or of_the_server or item.get_closest_marker("pg"):
+        return True
+    version = parameters["binaries"].version
+    name = item.nodeid.replace(version, "").encode()
+    return FOUND[zlib.crc32(name) % len(FOUND)].version == version
 
 
 def pytest_collection_finish() -> None:
