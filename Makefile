@@ -4,6 +4,8 @@
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && command -v $$p && break; done)
 BIN = .venv/bin
+# One more process than cores, since many tests wait for a time that somebody is given to answer.
+WORKERS = $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) + 1)')
 
 .PHONY: demo test test-all lint bench clean
 
@@ -11,7 +13,7 @@ demo: .venv/installed
 	@$(BIN)/federation demo
 
 test: lint
-	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal $(PYTEST_ARGS)
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal $(PYTEST_ARGS)
 
 test-all:
 	FEDERATION_TESTS=all $(MAKE) test

@@ -20,6 +20,9 @@ import traceback
 from functools import cache
 from pathlib import Path
 
+import asking
+from asking import ask
+
 MODULES = (
     "alembic.command",
     "alembic.config",
@@ -57,13 +60,18 @@ class Prepared:
         )
 
     def run(self, command: tuple[str, ...], folder: Path, environ: dict[str, str]) -> subprocess.CompletedProcess[str]:
-        with socket.socket(socket.AF_UNIX) as asking:
-            asking.connect(self.path)
-            with asking.makefile("rw", encoding="utf-8") as stream:
-                stream.write(json.dumps({"command": command, "folder": str(folder), "environ": environ}) + "\n")
-                stream.flush()
-                answer = json.loads(stream.readline())
-        return subprocess.CompletedProcess(command, answer["code"], answer["out"], answer["err"])
+        with Path(os.devnull).open() as nothing, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+            files = [nothing, out, err]
+            code = ask(self.path, command, str(folder), environ, [file.fileno() for file in files])
+            texts = []
+            for file in (out, err):
+                file.seek(0)
+                texts.append(file.read().decode())
+        return subprocess.CompletedProcess(command, code, *texts)
+
+    def script(self, module: str) -> str:
+        """A shell script that runs ``module`` here."""
+        return f'#!/bin/sh\nexec {sys.executable} -IS {asking.__file__} {self.path} {module} "$@"\n'
 
 
 @cache
@@ -74,46 +82,42 @@ def prepared() -> Prepared:
 
 def _serve(listening: socket.socket) -> None:
     while True:
-        asking, _ = listening.accept()
+        connection, _ = listening.accept()
         if os.fork() == 0:
             listening.close()
             if os.fork() == 0:  # nobody's child, so that nobody needs to wait for it
-                _answer(asking)
+                _answer(connection)
             os._exit(0)
         os.wait()
-        asking.close()
+        connection.close()
 
 
-def _answer(asking: socket.socket) -> None:
+def _answer(connection: socket.socket) -> None:
     """Run one command in a fork and say how it ended; never returns."""
     try:
-        with (
-            asking.makefile("rw", encoding="utf-8") as stream,
-            tempfile.TemporaryFile() as out,
-            tempfile.TemporaryFile() as err,
-        ):
-            job = json.loads(stream.readline())
-            pid = os.fork()
-            if pid == 0:
-                _become(job, asking.fileno(), out.fileno(), err.fileno())
-            code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-            texts = {}
-            for name, file in (("out", out), ("err", err)):
-                file.seek(0)
-                texts[name] = file.read().decode()
-            stream.write(json.dumps({"code": code, **texts}) + "\n")
+        head, files, _, _ = socket.recv_fds(connection, 32, 3)
+        length, _, job = head.partition(b"\n")
+        while len(job) < int(length):
+            job += connection.recv(int(length) - len(job))
+        pid = os.fork()
+        if pid == 0:
+            connection.close()
+            _become(json.loads(job), files)
+        connection.sendall(b"%d\n" % os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
     finally:
         os._exit(0)
 
 
-def _become(job: dict[str, object], asking: int, out: int, err: int) -> None:
+def _become(job: dict[str, object], files: list[int]) -> None:
     """Become the command; never returns."""
     code = 1
     try:
-        os.close(asking)
-        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        os.dup2(out, 1)
-        os.dup2(err, 2)
+        for standard, file in enumerate(files):
+            os.dup2(file, standard)
+            os.close(file)
+        # Made anew, since they remember what kind of file they were.
+        sys.stdin, sys.stdout = open(0, closefd=False), open(1, "w", closefd=False)  # noqa: SIM115
+        sys.stderr = open(2, "w", closefd=False, errors="backslashreplace")  # noqa: SIM115
         os.chdir(str(job["folder"]))
         os.environ.clear()
         os.environ.update(job["environ"])  # type: ignore[call-overload]

@@ -12,23 +12,19 @@ import os
 import re
 import subprocess
 import sys
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
-
 import click
 import pytest
 from deployments import ROOT, copy_root
+from pages import first_missing
+from prepared import prepared
 
 from federation import config, errors
 from federation.administration import bootstrap
 from federation.cli import main
 from federation.config import Config
 from federation.servers import Pair
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 README = ROOT / "README.md"
 DOCS = sorted((ROOT / "docs").glob("*.md"))
@@ -63,16 +59,6 @@ def commands(page: str) -> list[Command]:
     return found
 
 
-def first_missing(shown: list[str], output: str) -> str | None:
-    """The first line of ``shown`` that ``output`` does not hold below those before it."""
-    printed = iter(output.splitlines())
-    for line in shown:
-        pattern = re.compile(".*".join(re.escape(part) for part in line.rstrip().split("…")))
-        if line.strip() != "…" and not any(pattern.fullmatch(real.rstrip()) for real in printed):
-            return line
-    return None
-
-
 def run(page: list[Command], pair: Pair, folder: Path) -> list[tuple[int, str]]:
     """Exit code and output of each command, in one shell, up to the first that ends otherwise than said."""
     script = "".join(
@@ -81,7 +67,12 @@ def run(page: list[Command], pair: Pair, folder: Path) -> list[tuple[int, str]]:
         for n, command in enumerate(page)
     )
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("FEDERATION_", "PG"))}
-    path = os.pathsep.join([str(Path(sys.executable).parent), str(pair.local.binaries.bindir), clean["PATH"]])
+    scripts = folder / "scripts"  # in place of those that start Python anew
+    scripts.mkdir()
+    for name in ("alembic", "federation"):
+        (scripts / name).write_text(prepared().script(name))
+        (scripts / name).chmod(0o755)
+    path = os.pathsep.join(map(str, [scripts, Path(sys.executable).parent, pair.local.binaries.bindir, clean["PATH"]]))
     (folder / "repository").mkdir()
     subprocess.run(
         ["bash", "-c", script],
@@ -95,7 +86,7 @@ def run(page: list[Command], pair: Pair, folder: Path) -> list[tuple[int, str]]:
 
 
 def run_page(page: Path, folder: Path) -> list[tuple[int, str]]:
-    with Pair() as pair:
+    with Pair(memory=True) as pair:
         if page.stem not in BEFORE_BOOTSTRAP:
             settings = Config.load(ROOT / "federation.toml", pair.environment())
             bootstrap.apply(settings, "local")
@@ -103,20 +94,9 @@ def run_page(page: Path, folder: Path) -> list[tuple[int, str]]:
         return run(commands(page.read_text()), pair, folder)
 
 
-@pytest.fixture(scope="module")
-def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[list[tuple[int, str]]]]]:
-    """The pages that have commands, side by side: what takes their time is Python's start."""
-    with ThreadPoolExecutor() as pool:
-        yield {
-            page.stem: pool.submit(run_page, page, tmp_path_factory.mktemp(page.stem))
-            for page in DOCS
-            if commands(page.read_text())
-        }
-
-
 @pytest.mark.parametrize("page", [page for page in DOCS if commands(page.read_text())], ids=lambda page: page.stem)
-def test_a_page_does_what_it_says(page: Path, pages: dict[str, Future[list[tuple[int, str]]]]) -> None:
-    ran = pages[page.stem].result()
+def test_a_page_does_what_it_says(page: Path, tmp_path: Path) -> None:
+    ran = run_page(page, tmp_path)
     said = commands(page.read_text())
     for command, (code, output) in zip(said, ran, strict=False):
         assert code == command.exit_code, f"{command.text}\n{output}"
@@ -131,21 +111,6 @@ def test_a_page_that_says_something_else_would_be_seen() -> None:
     assert first_missing(page[1].shown, "first\nsecond\nthird\n") is None
     assert first_missing(page[1].shown, "third\nfirst\n") == "thi…"
     assert first_missing(page[1].shown, "a first\nthird\n") == "first"
-
-
-def test_the_readme_shows_what_the_demo_prints() -> None:
-    (shown,) = re.findall(
-        r"^<!-- from: federation demo -->\n```text\n(.*?)^```$", README.read_text(), re.MULTILINE | re.DOTALL
-    )
-    told = subprocess.run(
-        [sys.executable, "-m", "federation", "demo"], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-
-    def timeless(text: str) -> str:
-        return re.sub(r"\d+\.\d+ (?=m?s\b)", "N ", re.sub(" +", " ", text))
-
-    missing = first_missing(timeless(shown).splitlines(), timeless(told.stdout))
-    assert missing is None, f"the README says {missing!r} and not\n{told.stdout}"
 
 
 @pytest.mark.parametrize("page", [README, *DOCS], ids=lambda page: page.stem)

@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 import psycopg
 import pytest
+from pages import first_missing
 
 from federation.servers import find_binaries
 
@@ -94,8 +95,13 @@ def lines(output: str) -> list[list[str]]:
     return [re.split(r" {2,}", line.strip()) for line in output.splitlines()]
 
 
-def test_without_a_terminal_it_tells_its_story_in_plain_lines() -> None:
-    told = demo()
+@pytest.fixture(scope="module")
+def told() -> subprocess.CompletedProcess[str]:
+    """What it prints without a terminal."""
+    return demo()
+
+
+def test_without_a_terminal_it_tells_its_story_in_plain_lines(told: subprocess.CompletedProcess[str]) -> None:
     assert told.returncode == 0, told.stderr
     assert told.stderr == ""
     assert "\x1b" not in told.stdout
@@ -108,6 +114,20 @@ def test_without_a_terminal_it_tells_its_story_in_plain_lines() -> None:
     assert patients[-2:] == ["0 rows", "permission denied"]
     assert ["release", "0004", "0004"] in cells
     assert [line[0] for line in cells if line[0].startswith("↓")] == ["↓ 0004 cloud", "↓ 0004 local"]
+
+
+def test_the_readme_shows_what_it_prints(told: subprocess.CompletedProcess[str]) -> None:
+    (shown,) = re.findall(
+        r"^<!-- from: federation demo -->\n```text\n(.*?)^```$",
+        (ROOT / "README.md").read_text(),
+        re.MULTILINE | re.DOTALL,
+    )
+
+    def timeless(text: str) -> str:
+        return re.sub(r"\d+\.\d+ (?=m?s\b)", "N ", re.sub(" +", " ", text))
+
+    missing = first_missing(timeless(shown).splitlines(), timeless(told.stdout))
+    assert missing is None, f"the README says {missing!r} and not\n{told.stdout}"
 
 
 def test_json_is_one_object_with_what_every_caller_saw() -> None:
@@ -160,7 +180,7 @@ def test_keep_prints_exports_that_work_until_ctrl_c(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("chapter", ["1.", "4."])
 def test_ctrl_c_in_the_middle_leaves_nothing_and_no_traceback(tmp_path: Path, chapter: str) -> None:
-    with running(tmp_path / "servers") as process:
+    with running(tmp_path / "servers", cwd=small(tmp_path / "small")) as process:
         assert process.stdout is not None
         while not process.stdout.readline().startswith(chapter):
             assert process.poll() is None
