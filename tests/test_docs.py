@@ -14,6 +14,7 @@ import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+
 import click
 import pytest
 from deployments import ROOT, copy_root
