@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import gc
-import os
 import zlib
 from collections.abc import Iterator
 
 import pytest
-from deployments import Deployment, Deployments
+from deployments import ALL, Deployment, Deployments
 from packaging.specifiers import SpecifierSet
 
 from federation.servers import Binaries, Pair, find_binaries
 
 FOUND = find_binaries()
 
-ALL = os.environ.get("FEDERATION_TESTS") == "all"
-"""Every test on every version; otherwise those that do not ask a server about itself take turns."""
-
-ON_EACH_VERSION = {"attacks", "chains", "guard", "link", "operations", "test_property"}
+ON_EACH_VERSION = {
+    "attacks",
+    "link",
+    "test_callers",
+    "test_guard",
+    "test_on_servers",
+    "test_property",
+    "test_pushdown",
+    "test_row_counts",
+}
 """Tests whose answers are the server's own, by folder or file: policies, plans, how a link fails, what our SQL does.
 
 The others are about the toolkit's own doing, and run on one version each, which their names decide.

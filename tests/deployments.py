@@ -22,6 +22,8 @@ from federation.testing.databases import Databases, Names
 from federation.testing.pair import FederationPair
 
 ROOT = Path(__file__).parent.parent
+ALL = os.environ.get("FEDERATION_TESTS") == "all"
+"""Every test on every version, and more examples; otherwise tests that do not ask a server about itself take turns."""
 OTHER = "00000000-0000-0000-0000-000000000002"
 
 

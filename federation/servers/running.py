@@ -58,8 +58,6 @@ class RunningServer:
 def _verifier(password: str) -> str:
     """SCRAM's, with one iteration: more would keep a password from being guessed, and these cannot be.
 
-    libpq's 4,096 are much of what a session costs that lives for one statement, as most do in tests.
-
     https://www.rfc-editor.org/rfc/rfc5803
     """
     salt = secrets.token_bytes(16)

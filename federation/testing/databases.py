@@ -134,9 +134,7 @@ class Databases:
                 server.execute("SELECT pg_advisory_lock(%s)", [ROLES_LOCK])
             for side in SIDES:
                 bootstrap.apply(config, side)
-            logins = [config.link_login("link"), config.link_login("service")]
-            for role, password in (("hospital_owner", self.servers.password("hospital_owner")), *logins):
-                self.servers.local.set_password(role, password)  # bootstrap's verifiers are slow ones
+            quicken_logins(self.servers, config)
         for side, files in self.load.items():
             with psycopg.connect(self.pair_of(names).url(side), autocommit=True) as owner:
                 for file in files:
@@ -173,6 +171,16 @@ class Databases:
         """Behind the next test's back: a session that is just ending keeps a DROP DATABASE waiting for 0.1 s."""
         # The cloud first: with its sessions those of the link end.
         self._dropping += [self._behind.submit(self._janitor(side, names[side]).drop) for side in reversed(SIDES)]
+
+
+def quicken_logins(servers: RunningPair, config: Config) -> None:
+    """Verifiers of one iteration for the hospital's roles, whose passwords are the servers' random ones.
+
+    The 4,096 of bootstrap's are much of what a session costs, at both ends.
+    """
+    owner = ("hospital_owner", servers.password("hospital_owner"))
+    for role, password in (owner, config.link_login("link"), config.link_login("service")):
+        servers.local.set_password(role, password)
 
 
 # CREATE DATABASE copies what is in a database, not what the server knows about it: owner, privileges, settings of

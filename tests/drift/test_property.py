@@ -33,6 +33,7 @@ import chains_of_three
 import psycopg
 import pytest
 import random_tables
+from deployments import ALL
 from hypothesis import HealthCheck, Phase, example, given, settings
 from psycopg import sql
 
@@ -47,8 +48,7 @@ if TYPE_CHECKING:
 
 MODULE = "federation_random_tables"
 SUITE = "FEDERATION_EXAMPLES" not in os.environ
-IN_SUITE = "200" if os.environ.get("FEDERATION_TESTS") == "all" else "40"
-EXAMPLES = int(os.environ.get("FEDERATION_EXAMPLES", IN_SUITE)) // len(find_binaries())
+EXAMPLES = int(os.environ.get("FEDERATION_EXAMPLES", "200" if ALL else "40")) // len(find_binaries())
 
 LOCAL_LINK = ('op.create_local_binding("v1")', 'op.drop_local_binding("v1")')
 CLOUD_LINK = (

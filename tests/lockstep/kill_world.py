@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import hmac
 import json
 import os
 import re
 import select
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,12 +20,12 @@ from typing import TYPE_CHECKING, Any, Self
 from kill_chains import CHAINS
 from kill_wire import Wire
 from psycopg import sql
-from sqlalchemy.engine import make_url
 
 from federation.administration import bootstrap
 from federation.config import Config
 from federation.databases import SIDES
 from federation.servers import Pair
+from federation.testing.databases import quicken_logins
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -48,8 +43,6 @@ DATABASES: dict[Side, str] = {"local": "hospital", "cloud": "app"}
 
 PATIENCE = 60.0
 """Seconds until a command that does not end, or a session that does not go, is a failure."""
-
-MEMORY, ROOM = Path("/dev/shm"), 4 << 30  # noqa: S108
 
 _LOGGED = re.compile(
     r"^\S+ \S+ UTC \[(?P<backend>\d+)\] (?P<role>\S+)@(?:hospital|app) (?P<transaction>\d+) LOG:  "
@@ -82,27 +75,6 @@ class Found:
     mark: str | None
     steps: dict[Side, list[tuple[str, ...]]]
     """Of the history: from, to and result."""
-
-
-@contextmanager
-def _in_memory() -> Iterator[None]:
-    """Temporary folders in memory, if the machine has room there: copies of databases are many small files."""
-    before = tempfile.tempdir
-    try:
-        if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > ROOM:
-            tempfile.tempdir = str(MEMORY)
-        yield
-    finally:
-        tempfile.tempdir = before
-
-
-def _verifier(password: str) -> str:
-    """https://www.postgresql.org/docs/current/catalog-pg-authid.html, with one iteration."""
-    salt = os.urandom(16)
-    salted = hashlib.pbkdf2_hmac("sha256", password.encode(), salt, 1)
-    client, server = (hmac.digest(salted, key, "sha256") for key in (b"Client Key", b"Server Key"))
-    stored = hashlib.sha256(client).digest()
-    return "SCRAM-SHA-256$1:{}${}:{}".format(*(base64.b64encode(part).decode() for part in (salt, stored, server)))
 
 
 class Prepared:
@@ -163,7 +135,7 @@ class World:
 
     def __init__(self, binaries: Binaries, folder: Path) -> None:
         self.folder = folder
-        self.pair = Pair(binaries, settings=_SETTINGS)
+        self.pair = Pair(binaries, settings=_SETTINGS, memory=True)
         self.roots = {kind: folder / kind for kind in CHAINS}
         self.stack = ExitStack()
         self.pool = ThreadPoolExecutor(2)
@@ -185,8 +157,7 @@ class World:
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             stack.enter_context(self.pool)
-            with _in_memory():
-                stack.enter_context(self.pair)
+            stack.enter_context(self.pair)
             ports = {"local": self.pair.local.port, "cloud": self.pair.cloud.port, "link": self.pair.local.port}
             self.wire = stack.enter_context(Wire(ports))
             self.prepared = Prepared(self.wire)
@@ -200,7 +171,7 @@ class World:
             config = self.config("expand")
             for side in SIDES:
                 bootstrap.apply(config, side)
-                self._hurry_logins(side)
+            quicken_logins(self.pair, config)
             self.keep("base")
             self.stack = stack.pop_all()
         return self
@@ -212,20 +183,6 @@ class World:
         traceback: TracebackType | None,
     ) -> None:
         self.stack.__exit__(kind, error, traceback)
-
-    def _hurry_logins(self, side: Side) -> None:
-        """Verifiers of one iteration: 4096 of them, at both ends of each connection, are most of a login's time."""
-        environ = self.environ()
-        url = make_url(environ[f"FEDERATION_{side.upper()}_URL"])
-        logins = {str(url.username): str(url.password)}
-        if side == "local":
-            config = self.config("expand")
-            logins |= dict(config.link_login(role) for role in ("link", "service"))
-        for role, password in logins.items():
-            command = sql.SQL("ALTER ROLE {} PASSWORD {}").format(
-                sql.Identifier(role), sql.Literal(_verifier(password))
-            )
-            self.session(side).execute(command)
 
     def server(self, side: Side) -> Server:
         return self.pair.local if side == "local" else self.pair.cloud
