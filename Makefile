@@ -26,6 +26,8 @@ lint: .venv/installed
 bench: .venv/installed
 	$(BIN)/python benchmarks/lockstep.py
 	$(BIN)/python benchmarks/pushdown.py
+	$(BIN)/python benchmarks/drift.py
+	$(BIN)/python benchmarks/testkit.py
 
 .venv/installed: pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or later is needed (make PYTHON=/path/to/python3)"; exit 1; }
