@@ -50,6 +50,12 @@ WAITS = (
 needs_proc = pytest.mark.skipif(sys.platform != "linux", reason="finds the backends in /proc")
 
 
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(databases, "CLEANUP", 1.0)
+    monkeypatch.setattr(databases, "SLACK", 1.0)
+
+
 @pytest.fixture
 def proxy(deployments: Deployments) -> Iterator[Proxy]:
     with Proxy(deployments.pair.local.port) as proxy:
@@ -151,10 +157,9 @@ def silent_in_the_middle(proxy: Proxy, moment: str = "statement") -> Iterator[No
 
 
 def test_a_hospital_that_falls_silent_in_the_middle_of_a_step_ends_the_upgrade_too(
-    deployment: Deployment, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+    deployment: Deployment, proxy: Proxy
 ) -> None:
     """The cloud's server waits half a minute more, before 17 without end; the command does not."""
-    monkeypatch.setattr(databases, "CLEANUP", 1.0)
     config = over(proxy, deployment)
     with silent_in_the_middle(proxy):
         error = refused_in(TIMEOUT + databases.CLEANUP + databases.SLACK, lambda: upgrade(config))
@@ -169,11 +174,8 @@ def test_a_hospital_that_falls_silent_in_the_middle_of_a_step_ends_the_upgrade_t
     assert upgrade(config).release == status.head
 
 
-def test_a_hospital_that_falls_silent_at_commit_ends_the_upgrade_too(
-    deployment: Deployment, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_hospital_that_falls_silent_at_commit_ends_the_upgrade_too(deployment: Deployment, proxy: Proxy) -> None:
     """The half that is done cannot be undone meanwhile: the link's session at the hospital still has its locks."""
-    monkeypatch.setattr(databases, "CLEANUP", 1.0)
     config, began = over(proxy, deployment), time.monotonic()
     with silent_in_the_middle(proxy, "COMMIT"), pytest.raises((Unreachable, ReleasesDiffer)) as caught:
         upgrade(config)
@@ -191,20 +193,20 @@ def test_without_that_the_upgrade_waits_as_long_as_the_hospital_is_silent(
 ) -> None:
     """The negative control, which ends well when the silence does."""
     monkeypatch.setattr(databases, "_answered", lambda *_: nullcontext())
+    bound = TIMEOUT + databases.CLEANUP + databases.SLACK
     config = over(proxy, deployment)
     with ThreadPoolExecutor(1) as pool, deployment.superuser("cloud") as superuser, silent_in_the_middle(proxy):
         running = pool.submit(upgrade, config)
-        until(lambda: running.done() or superuser.execute(WAITS, [TIMEOUT + SLACK]).fetchall())
+        until(lambda: running.done() or superuser.execute(WAITS, [bound + 1]).fetchall())
         assert not running.done()
         proxy.speak()
         assert running.result().release == read_status(config).head
 
 
 def test_a_silence_before_the_commit_of_a_step_that_imports_nothing_ends_the_upgrade_too(
-    deployments: Deployments, proxy: Proxy, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    deployments: Deployments, proxy: Proxy, tmp_path: Path
 ) -> None:
     """The guard asks at COMMIT, where statement_timeout does not count."""
-    monkeypatch.setattr(databases, "CLEANUP", 1.0)
     with deployments.at_base(root=chains_of_three.write(tmp_path)) as deployment:
         config = over(proxy, deployment)
         upgrade(config, "0002")
