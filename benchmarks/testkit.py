@@ -135,7 +135,7 @@ def run(contender: Contender, root: Path, binaries: Binaries, tests: int, *, cou
             contender.each += [after - before for before, after in itertools.pairwise(starts[1:])]
 
     if contender.plain:
-        with Server(binaries) as server:
+        with Server(binaries, memory=True) as server:  # as the kit's are
             (root / "pytest.ini").write_text(
                 "[pytest]\ntestpaths = tests\n"
                 f"postgresql_host = {server.host}\npostgresql_port = {server.port}\n"

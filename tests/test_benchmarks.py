@@ -6,7 +6,8 @@ import json
 import subprocess
 import sys
 
-from deployments import ROOT
+import pytest
+from deployments import ALL, ROOT
 
 
 def test_every_contender_of_the_lockstep_benchmark_reaches_head() -> None:
@@ -28,3 +29,15 @@ def test_a_check_sends_no_statement_for_each_table() -> None:
         if not contender["name"].startswith("plain Alembic"):
             assert contender["statements"] == contender["statements_with_a_tenth"], contender["name"]
     assert type(result["target"]["met"]) is bool
+
+
+@pytest.mark.skipif(not ALL, reason="make test-all runs it")
+def test_the_kits_benchmark_runs_it_beside_plain_pytest_postgresql() -> None:
+    command = [sys.executable, "benchmarks/testkit.py", "--tests", "3", "--rounds", "1", "--json"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    for version in result["versions"]:
+        assert [len(contender["set_ups"]) for contender in version["contenders"]] == [1, 1]
+        assert all(contender["a_test"] > 0 for contender in version["contenders"])
+    assert {type(target[name]) for target in result["targets"] for name in ("set_up_met", "a_test_met")} == {bool}
