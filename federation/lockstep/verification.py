@@ -118,9 +118,7 @@ def _look(
         tables = known[there]
         admitted = _admitted(local, sub, tables)
     with _at_rest(cloud, "cloud"):
-        cloud.execute(ddl(sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(role))))
-        claims = json.dumps({"sub": str(sub), "role": role})
-        cloud.execute(sa.text("SELECT set_config('request.jwt.claims', :claims, true)"), {"claims": claims})
+        _become(cloud, role, sub)
         for view in views:
             table, shown = tables[view.remote], _shows(cloud, view, role)
             if table.certain and view.simple and shown and not admitted[view.remote]:
@@ -128,9 +126,17 @@ def _look(
             # Whom the hospital does not list the view may refuse by itself.
             if table.certain and view.own and sub != NOBODY and admitted[view.remote] and not shown:
                 return _failed(f"{view} shows none of the rows that the hospital's policies admit", "cloud")
-            if view.own and sub != NOBODY and _is_to_write(config, role):
-                _write(cloud, view, role, table)
+            if view.own and sub != NOBODY and _is_to_write(config, role) and not _write(cloud, view, role, table):
+                cloud.rollback()
+                _become(cloud, role, sub)
     return None
+
+
+def _become(cloud: Connection, role: str, sub: UUID) -> None:
+    """Begin a transaction as PostgREST begins a request."""
+    cloud.execute(ddl(sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(role))))
+    claims = json.dumps({"sub": str(sub), "role": role})
+    cloud.execute(sa.text("SELECT set_config('request.jwt.claims', :claims, true)"), {"claims": claims})
 
 
 def _is_to_write(config: Config, role: str) -> bool:
@@ -389,10 +395,14 @@ def _shows(cloud: Connection, view: _View, role: str) -> bool:
     return bool(shown)
 
 
-def _write(cloud: Connection, view: _View, role: str, table: _Table) -> None:
-    """Write one row back as it is, if there is one, found by its key without the key leaving the servers."""
+def _write(cloud: Connection, view: _View, role: str, table: _Table) -> bool:
+    """Write one row back as it is, if there is one, found by its key without the key leaving the servers.
+
+    False where a policy says that this row is not to be written: an answer of the hospital's, and the transaction is
+    over.
+    """
     if not table.key or not set(table.key) <= set(view.columns):
-        return
+        return True
     column = next((name for name in view.columns if name not in table.key), table.key[0])
     order = sql.SQL(", ").join(map(sql.Identifier, table.key))
     one = sql.SQL(" AND ").join(
@@ -405,7 +415,10 @@ def _write(cloud: Connection, view: _View, role: str, table: _Table) -> None:
     try:
         cloud.execute(ddl(statement))
     except DATABASE_ERRORS as error:
+        if "violates row-level security policy" in str(error.orig if isinstance(error, sa.exc.DBAPIError) else error):
+            return False
         raise _as_failed(error, "cloud", f"{view} cannot be written as {role}") from error
+    return True
 
 
 def _as_failed(error: BaseException, side: Side, what: str) -> Exception:

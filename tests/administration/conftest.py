@@ -1,40 +1,20 @@
-"""One pair of servers for each version of PostgreSQL that this machine has, logging every statement."""
+"""What an administrator works with: psql, and the configuration of both databases at head."""
 
 from __future__ import annotations
 
 import subprocess
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from alembic import command
-from alembic.config import Config as AlembicConfig
-
-from federation.administration import bootstrap
-from federation.config import Config
-from federation.databases import connect
-from federation.servers import Pair, Server, find_binaries
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
+    from pathlib import Path
 
-    from federation.errors import Side
-    from federation.servers import Binaries
+    from deployments import Deployment
 
-ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="session", params=find_binaries(), ids=lambda binaries: binaries.version)
-def binaries(request: pytest.FixtureRequest) -> Binaries:
-    found: Binaries = request.param
-    return found
-
-
-@pytest.fixture(scope="session")
-def pair(binaries: Binaries) -> Iterator[Pair]:
-    settings = {"log_statement": "all", "log_min_duration_statement": "0", "log_error_verbosity": "verbose"}
-    with Pair(binaries, settings=settings) as pair:
-        yield pair
+    from federation.config import Config
+    from federation.servers import Binaries, Server
 
 
 @pytest.fixture
@@ -56,16 +36,6 @@ def psql(binaries: Binaries, tmp_path: Path) -> Callable[[Server, str], subproce
     return run
 
 
-@pytest.fixture(scope="session")
-def federated(pair: Pair) -> Config:
-    """Both databases bootstrapped and both chains at head."""
-    config = Config.load(None, pair.environment())
-    sides: tuple[Side, Side] = ("local", "cloud")
-    for side in sides:
-        bootstrap.apply(config, side)
-    for side in sides:
-        alembic = AlembicConfig(ROOT / "alembic.ini", ini_section=side)
-        with connect(config, side) as connection:
-            alembic.attributes |= {"federation": config, "connection": connection}
-            command.upgrade(alembic, "head")
-    return config
+@pytest.fixture
+def config(federated: Deployment) -> Config:
+    return federated.config

@@ -7,12 +7,13 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from federation.administration import accounts, bootstrap
-from federation.config import Config
+from federation.administration import accounts
 from federation.errors import PreconditionMissing, Refused
 
 if TYPE_CHECKING:
-    from federation.servers import Pair
+    from deployments import Deployment
+
+    from federation.config import Config
 
 NOBODY = UUID(int=0)
 
@@ -21,43 +22,43 @@ def listed(config: Config) -> dict[str, dict[str, object]]:
     return {str(account["sub"]): account for account in accounts.list_(config)}
 
 
-def test_at_first_the_sites_own_account_is_listed(federated: Config) -> None:
-    assert listed(federated)[str(federated.site())]["site"] is True
-    assert str(NOBODY) not in listed(federated)
+def test_at_first_the_sites_own_account_is_listed(config: Config) -> None:
+    assert listed(config)[str(config.site())]["site"] is True
+    assert str(NOBODY) not in listed(config)
 
 
-def test_an_account_is_added_replaced_and_removed(federated: Config) -> None:
+def test_an_account_is_added_replaced_and_removed(config: Config) -> None:
     sub = uuid4()
     claims: dict[str, Any] = {"sub": str(sub), "role": "authenticated"}
-    assert accounts.add(federated, sub) == {"sub": str(sub), "claims": claims, "replaced": False}
-    assert listed(federated)[str(sub)]["claims"] == claims
-    replaced = accounts.add(federated, sub, {"role": "doctor", "ward": {"floor": 3}})
+    assert accounts.add(config, sub) == {"sub": str(sub), "claims": claims, "replaced": False}
+    assert listed(config)[str(sub)]["claims"] == claims
+    replaced = accounts.add(config, sub, {"role": "doctor", "ward": {"floor": 3}})
     claims = {"sub": str(sub), "role": "doctor", "ward": {"floor": 3}}
     assert replaced == {"sub": str(sub), "claims": claims, "replaced": True}
-    assert listed(federated)[str(sub)]["claims"] == claims
-    assert accounts.remove(federated, sub) == {"sub": str(sub), "removed": True}
-    assert accounts.remove(federated, sub) == {"sub": str(sub), "removed": False}
-    assert str(sub) not in listed(federated)
+    assert listed(config)[str(sub)]["claims"] == claims
+    assert accounts.remove(config, sub) == {"sub": str(sub), "removed": True}
+    assert accounts.remove(config, sub) == {"sub": str(sub), "removed": False}
+    assert str(sub) not in listed(config)
 
 
-def test_claims_of_another_account_are_refused(federated: Config) -> None:
+def test_claims_of_another_account_are_refused(config: Config) -> None:
     with pytest.raises(Refused, match="another account"):
-        accounts.add(federated, uuid4(), {"sub": str(uuid4())})
+        accounts.add(config, uuid4(), {"sub": str(uuid4())})
 
 
-def test_claims_may_spell_their_own_account_in_capitals(federated: Config) -> None:
+def test_claims_may_spell_their_own_account_in_capitals(config: Config) -> None:
     sub = uuid4()
-    assert accounts.add(federated, sub, {"sub": str(sub).upper()})["claims"] == {
+    assert accounts.add(config, sub, {"sub": str(sub).upper()})["claims"] == {
         "sub": str(sub),
         "role": "authenticated",
     }
-    accounts.remove(federated, sub)
+    accounts.remove(config, sub)
 
 
 @pytest.mark.parametrize("claims", [[], "text", 1, True, {"a": float("nan")}, {"a": "\0"}, {"a": "\ud800"}])
-def test_claims_that_are_no_object_are_refused(federated: Config, claims: Any) -> None:
+def test_claims_that_are_no_object_are_refused(config: Config, claims: Any) -> None:
     with pytest.raises(Refused, match="not a JSON object"):
-        accounts.add(federated, uuid4(), claims)
+        accounts.add(config, uuid4(), claims)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1]", "null", "NaN"])
@@ -66,17 +67,15 @@ def test_text_that_is_no_json_object_is_refused(text: str) -> None:
         accounts.parse_claims(text)
 
 
-def test_nobody_and_the_sites_own_account_stay(federated: Config) -> None:
+def test_nobody_and_the_sites_own_account_stay(config: Config) -> None:
     for change in (accounts.add, accounts.remove):
         with pytest.raises(Refused, match="does not list"):
-            change(federated, NOBODY)
+            change(config, NOBODY)
     with pytest.raises(Refused, match="goes with the binding"):
-        accounts.remove(federated, federated.site())
+        accounts.remove(config, config.site())
 
 
-def test_before_the_first_release_there_is_no_list(pair: Pair) -> None:
-    config = Config.load(None, pair.environment(local_dbname="unlisted"))
-    bootstrap.apply(config, "local")
+def test_before_the_first_release_there_is_no_list(deployment: Deployment) -> None:
     with pytest.raises(PreconditionMissing, match=r"no federation\.account") as caught:
-        accounts.list_(config)
+        accounts.list_(deployment.config)
     assert "federation upgrade" in str(caught.value.hint)

@@ -14,33 +14,25 @@ from federation.config import Config
 from federation.errors import PreconditionMissing, Refused, Unreachable
 
 if TYPE_CHECKING:
-    from deployments import Deployments
-
-    from federation.servers import Pair
+    from deployments import Deployment, Deployments
 
 
 def changed(config: Config, **settings: Any) -> Config:
     return Config.model_validate({**config.model_dump(by_alias=True), "link": {**config.link.model_dump(), **settings}})
 
 
-def options(pair: Pair) -> dict[str, str]:
-    with pair.cloud.connect() as connection:
-        return dict(
-            connection.execute(
-                "SELECT option_name, option_value FROM pg_foreign_server, pg_options_to_table(srvoptions)"
-            ).fetchall()
-        )
+def options(federated: Deployment) -> dict[str, str]:
+    query = "SELECT option_name, option_value FROM pg_foreign_server, pg_options_to_table(srvoptions)"
+    return dict(federated.look("cloud", query))  # type: ignore[arg-type]
 
 
-def mappings(pair: Pair) -> dict[str, list[str]]:
-    with pair.cloud.connect() as connection:
-        return dict(connection.execute("SELECT usename, umoptions FROM pg_user_mappings").fetchall())
+def mappings(federated: Deployment) -> dict[str, list[str]]:
+    return dict(federated.look("cloud", "SELECT usename, umoptions FROM pg_user_mappings"))  # type: ignore[arg-type]
 
 
-def answers(config: Config) -> bool:
+def answers(federated: Deployment) -> bool:
     """Whether the app's owner reads over the link, in a new session."""
-    assert config.cloud_url is not None
-    with psycopg.connect(config.cloud_url.get_secret_value()) as connection:
+    with federated.owner("cloud") as connection:
         table = connection.execute(
             "SELECT relnamespace::regnamespace::text, relname FROM pg_class "
             "WHERE relkind = 'f' AND relnamespace = 'federation_link'::regnamespace LIMIT 1"
@@ -50,14 +42,14 @@ def answers(config: Config) -> bool:
     return True
 
 
-def test_it_sets_what_the_environment_says_and_proves_both_link_roles(pair: Pair, federated: Config) -> None:
-    before = options(pair)
-    result = link.apply(federated)
+def test_it_sets_what_the_environment_says_and_proves_both_link_roles(federated: Deployment) -> None:
+    before = options(federated)
+    result = link.apply(federated.config)
     assert result["server"] == "hospital"
     assert result["address"] == {
         "host": "127.0.0.1",
-        "port": str(pair.local.port),
-        "dbname": "hospital",
+        "port": str(federated.pair.local.port),
+        "dbname": federated.local_dbname,
         "sslmode": "prefer",
     }
     assert result["mappings"] == {
@@ -66,81 +58,81 @@ def test_it_sets_what_the_environment_says_and_proves_both_link_roles(pair: Pair
         "service_role": "federation_service",
     }
     assert result["proved"] == ["federation_service", "federation_link"]
-    assert options(pair) == before
+    assert options(federated) == before
 
 
-def test_a_rotated_password_takes_hold(pair: Pair, federated: Config) -> None:
-    rotated = changed(federated, password="new-l'ink", service_password="new-serv%ice")
+def test_a_rotated_password_takes_hold(federated: Deployment) -> None:
+    rotated = changed(federated.config, password="new-l'ink", service_password="new-serv%ice")
     bootstrap.apply(rotated, "local")
-    with pytest.raises(psycopg.OperationalError):
-        answers(federated)
-    with pytest.raises(Unreachable, match="password authentication failed") as caught:
-        link.apply(federated)  # the environment still holds the old ones
-    assert "FEDERATION_LINK_HOST" in str(caught.value.hint)
-    assert link.apply(rotated)["proved"] == ["federation_service", "federation_link"]
-    assert answers(rotated)
-    for log in (pair.cloud.log_text(), pair.local.log_text()):
-        for secret in ("new-l'ink", "new-l''ink", "new-serv%ice"):
-            assert secret not in log
-    bootstrap.apply(federated, "local")
-    link.apply(federated)
+    try:
+        with pytest.raises(psycopg.OperationalError):
+            answers(federated)
+        with pytest.raises(Unreachable, match="password authentication failed") as caught:
+            link.apply(federated.config)  # the environment still holds the old ones
+        assert "FEDERATION_LINK_HOST" in str(caught.value.hint)
+        assert link.apply(rotated)["proved"] == ["federation_service", "federation_link"]
+        assert answers(federated)
+        for log in (federated.pair.cloud.log_text(), federated.pair.local.log_text()):
+            for secret in ("new-l'ink", "new-l''ink", "new-serv%ice"):
+                assert secret not in log
+    finally:
+        bootstrap.apply(federated.config, "local")  # the roles are the server's, and other tests' too
+    link.apply(federated.config)
     assert answers(federated)
 
 
-def test_an_address_where_nobody_listens_does_not_replace_the_old_one(pair: Pair, federated: Config) -> None:
-    before = options(pair), mappings(pair)
+def test_an_address_where_nobody_listens_does_not_replace_the_old_one(federated: Deployment) -> None:
+    before = options(federated), mappings(federated)
     with socket.socket() as unused:  # bound and not listening: refused at once
         unused.bind(("127.0.0.1", 0))
         with pytest.raises(Unreachable, match="does not reach the hospital") as caught:
-            link.apply(changed(federated, port=unused.getsockname()[1]))
+            link.apply(changed(federated.config, port=unused.getsockname()[1]))
     assert caught.value.exit_code == 6
     assert "stay in force" in str(caught.value.hint)
-    assert (options(pair), mappings(pair)) == before
+    assert (options(federated), mappings(federated)) == before
     assert answers(federated)
 
 
-def test_a_hospital_that_is_silent_is_given_up(pair: Pair, federated: Config) -> None:
+def test_a_hospital_that_is_silent_is_given_up(federated: Deployment) -> None:
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
         with pytest.raises(Unreachable, match="does not reach the hospital"):
-            link.apply(changed(federated, port=silent.getsockname()[1], connect_timeout=1))
+            link.apply(changed(federated.config, port=silent.getsockname()[1], connect_timeout=1))
     assert answers(federated)
 
 
-def test_a_wrong_password_does_not_replace_the_right_one(pair: Pair, federated: Config) -> None:
-    before = mappings(pair)
+def test_a_wrong_password_does_not_replace_the_right_one(federated: Deployment) -> None:
+    before = mappings(federated)
     for wrong in ({"password": "wrong"}, {"service_password": "wrong"}):
         with pytest.raises(Unreachable, match="password authentication failed"):
-            link.apply(changed(federated, **wrong))
-    assert mappings(pair) == before
+            link.apply(changed(federated.config, **wrong))
+    assert mappings(federated) == before
 
 
-def test_a_database_that_does_not_list_the_site_is_refused(pair: Pair, federated: Config) -> None:
+def test_a_database_that_does_not_list_the_site_is_refused(federated: Deployment) -> None:
     other = Config.model_validate(
-        {**federated.model_dump(by_alias=True), "site_id": "00000000-0000-0000-0000-0000000000ff"}
+        {**federated.config.model_dump(by_alias=True), "site_id": "00000000-0000-0000-0000-0000000000ff"}
     )
     with pytest.raises(Refused, match="does not list site"):
         link.apply(other)
     assert answers(federated)
 
 
-def test_address_options_that_no_longer_apply_go_and_the_migrations_own_stay(pair: Pair, federated: Config) -> None:
-    before = options(pair)
-    with psycopg.connect(pair.environment()["FEDERATION_CLOUD_URL"]) as owner:
+def test_address_options_that_no_longer_apply_go_and_the_migrations_own_stay(federated: Deployment) -> None:
+    before = options(federated)
+    with federated.owner("cloud") as owner:
         owner.execute(
             "ALTER SERVER hospital OPTIONS (ADD hostaddr '192.0.2.1', ADD channel_binding 'require', "
             "ADD fdw_tuple_cost '0.2', DROP keepalives_idle)"
         )
-    link.apply(federated)
-    assert options(pair) == before | {"fdw_tuple_cost": "0.2"}
-    with psycopg.connect(pair.environment()["FEDERATION_CLOUD_URL"]) as owner:
-        owner.execute("ALTER SERVER hospital OPTIONS (DROP fdw_tuple_cost)")
+    link.apply(federated.config)
+    assert options(federated) == before | {"fdw_tuple_cost": "0.2"}
 
 
-def test_before_the_first_release_there_is_no_server(pair: Pair, federated: Config) -> None:
+def test_before_the_first_release_there_is_no_server(federated: Deployment) -> None:
     with pytest.raises(PreconditionMissing, match="no foreign server elsewhere") as caught:
-        link.apply(changed(federated, server="elsewhere"))
+        link.apply(changed(federated.config, server="elsewhere"))
     assert "federation upgrade" in str(caught.value.hint)
 
 

@@ -268,6 +268,23 @@ REPORTED = {
         f"CREATE {MAPPING} authenticated SERVER hospital OPTIONS (user 'federation_link', password 'hush-hush')",
         [("cloud", "~", "user mapping", "authenticated", "is not declared")],
     ),
+    "materialized views over a view and over a foreign table": Drift(
+        "cloud",
+        "CREATE VIEW public.names AS SELECT name FROM public.hospital_patients; "
+        "CREATE MATERIALIZED VIEW public.all_names AS SELECT name FROM public.names WITH NO DATA; "
+        "CREATE MATERIALIZED VIEW federation_link.queue AS SELECT FROM federation_link.hospital_queues WITH NO DATA; "
+        "CREATE MATERIALIZED VIEW public.ours AS SELECT FROM pg_class WITH NO DATA",
+        [
+            ("cloud", "~", "materialized view", "public.all_names", "keeps the hospital's rows in the cloud: DROP"),
+            (
+                "cloud",
+                "~",
+                "materialized view",
+                "federation_link.queue",
+                "keeps the hospital's rows in the cloud: DROP",
+            ),
+        ],
+    ),
     "trigger disabled": Drift(
         "cloud",
         f"ALTER FOREIGN TABLE federation_link.hospital_patients DISABLE {TRIGGER}",

@@ -328,6 +328,13 @@ FINE = {
             ),
         ),
     ),
+    "a policy that does not let the row be written that it shows": both(
+        "ledger",  # before note, which is asked and written after it
+        {"id": "sa.Integer, nullable=False", "state": "sa.Text"},
+        keyed="'id'",
+        policy="""using="true", with_check="state <> 'closed'" """,
+        more=sql("INSERT INTO ledger VALUES (1, 'closed')"),
+    ),
     "a restrictive policy": Release(
         "",
         local=(

@@ -11,6 +11,7 @@ from typing import TypeAlias
 from alembic.operations import MigrateOperation
 
 from federation.drift.compare import (
+    copies,
     foreign_tables,
     grants,
     hospital,
@@ -39,6 +40,7 @@ COMPARATORS: dict[Side, tuple[Comparator, ...]] = {
         statistics.compare,
         grants.compare_cloud,
         hospital.compare,
+        copies.compare,
     ),
 }
 
