@@ -19,6 +19,7 @@ ON_EACH_VERSION = {
     "link",
     "test_callers",
     "test_guard",
+    "test_kill_matrix",
     "test_on_servers",
     "test_property",
     "test_pushdown",

@@ -101,7 +101,7 @@ def test_killed_at_any_statement_a_run_is_recovered_by_one_command(
     tell.append(f"{kind} {direction} {way}: {len(statements)} statements, {told}")
 
 
-@pytest.mark.skipif(FULL, reason="all of it is run above")
+@pytest.mark.skipif(bool(FULL), reason="all of it is run above")
 @pytest.mark.parametrize("direction", DIRECTIONS)
 @pytest.mark.parametrize("kind", CHAINS)
 def test_killed_at_a_commit_or_elsewhere_a_run_is_recovered_by_one_command(
