@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 from uuid import UUID
 
+import psycopg
 import sqlalchemy as sa
 from psycopg import sql
 from sqlalchemy.engine import Connection
@@ -415,10 +416,20 @@ def _write(cloud: Connection, view: _View, role: str, table: _Table) -> bool:
     try:
         cloud.execute(ddl(statement))
     except DATABASE_ERRORS as error:
-        if "violates row-level security policy" in str(error.orig if isinstance(error, sa.exc.DBAPIError) else error):
+        if _is_refused(error, view.remote[1]):
             return False
         raise _as_failed(error, "cloud", f"{view} cannot be written as {role}") from error
     return True
+
+
+def _is_refused(error: BaseException, table: str) -> bool:
+    """Whether it is a policy of ``table`` itself that refuses the row, not one of a table that its triggers write to.
+
+    Both have the SQLSTATE of a missing privilege, and over the link no table's name of their own.
+    """
+    original = error.orig if isinstance(error, sa.exc.DBAPIError) else error
+    said = (original.diag.message_primary or "") if isinstance(original, psycopg.Error) else ""
+    return "violates row-level security policy" in said and said.endswith(f'for table "{table}"')
 
 
 def _as_failed(error: BaseException, side: Side, what: str) -> Exception:

@@ -146,6 +146,31 @@ FAILING = {
             sql("REVOKE UPDATE ON note, federation_link.note FROM authenticated"),
         ),
     ),
+    "a trigger that writes to a table whose policies refuse it": Release(
+        "cloud: 0003: view public.note cannot be written as authenticated (a privilege is missing (new row violates "
+        'row-level security policy for table "audit"))',
+        local=(
+            sql(
+                "CREATE TABLE audit (id uuid)",
+                "ALTER TABLE audit ENABLE ROW LEVEL SECURITY",
+                "CREATE FUNCTION note_taken() RETURNS trigger LANGUAGE plpgsql AS "
+                "'BEGIN INSERT INTO public.audit VALUES (new.id); RETURN NULL; END'",
+                "CREATE TRIGGER audit AFTER UPDATE ON note FOR EACH ROW EXECUTE FUNCTION note_taken()",
+                "GRANT INSERT ON audit TO federation_link",
+                "GRANT UPDATE ON note TO federation_link",
+            ),
+            sql(
+                "REVOKE UPDATE ON note FROM federation_link",
+                "DROP TRIGGER audit ON note",
+                "DROP FUNCTION note_taken()",
+                "DROP TABLE audit",
+            ),
+        ),
+        cloud=(
+            sql("GRANT UPDATE ON note, federation_link.note TO authenticated"),
+            sql("REVOKE UPDATE ON note, federation_link.note FROM authenticated"),
+        ),
+    ),
     "a privilege for anon": Release(
         "cloud: 0003: anon has privileges on public.note",
         cloud=(sql("GRANT INSERT ON note TO anon"), sql("REVOKE INSERT ON note FROM anon")),
