@@ -26,7 +26,7 @@ from federation.config import Config
 from federation.databases import DATABASE_ERRORS, connect, over_the_link
 from federation.environments import preconditions
 from federation.errors import FederationError, PreconditionMissing, Side, from_database
-from federation.operations.indexes import drop_set_aside, drop_set_aside_offline
+from federation.operations.indexes import drop_set_aside, drop_set_aside_offline, is_set_aside
 from federation.operations.rendering import render_item
 from federation.operations.statements import reflected
 
@@ -242,13 +242,18 @@ def _metadata(config: Config) -> MetaData:
 
 
 def _managed(config: Config, side: Side) -> Callable[[str | None, str, Any], bool]:
-    """Autogenerate looks at declared tables only: what the toolkit did not declare is not its to drop."""
+    """Autogenerate looks at declared tables only: what the toolkit did not declare is not its to drop.
+
+    Nor does it look at indexes that the next run drops.
+    """
     tables = _metadata(config).tables.values() if side == "local" else ()
     declared = {(table.schema, table.name) for table in tables}
 
     def include_name(name: str | None, kind: str, parents: Any) -> bool:
         if kind == "schema":
             return name in {schema for schema, _ in declared}
+        if kind == "index":
+            return name is None or not is_set_aside(name)
         return kind != "table" or (parents["schema_name"], name) in declared
 
     return include_name

@@ -16,6 +16,7 @@ https://www.postgresql.org/docs/current/sql-alterindex.html
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ from sqlalchemy.engine import Connection
 
 from federation.config import Config
 from federation.databases import connect, ddl
-from federation.errors import FederationError
+from federation.errors import FederationError, Refused
 from federation.operations.rendering import call, given
 from federation.operations.statements import execute
 
@@ -240,8 +241,19 @@ def _create_index(op: CreateIndexConcurrentlyOp, head: sql.Composable, table: sq
     )
 
 
+def _require_local(operations: Operations, name: str) -> None:
+    """Raise Refused in the cloud's chain, where nothing drops what is set aside."""
+    if operations.migration_context.opts.get("federation_side") == "cloud":
+        raise Refused(
+            f"index {name} is built or dropped concurrently, which only the local chain can do",
+            side="cloud",
+            hint="use op.create_index, op.drop_index",
+        )
+
+
 @Operations.implementation_for(CreateIndexConcurrentlyOp)
 def _create(operations: Operations, op: CreateIndexConcurrentlyOp) -> None:
+    _require_local(operations, op.name)
     table, beside = sql.Identifier(op.schema, op.table), sql.Identifier("pg_temp", "federation_index")
     names = {"schema": sql.Literal(op.schema), "name": sql.Literal(op.name), "table": _text(table)}
     create = _create_index(op, sql.SQL("CONCURRENTLY IF NOT EXISTS {}").format(sql.Identifier(op.name)), table)
@@ -260,28 +272,36 @@ def _create(operations: Operations, op: CreateIndexConcurrentlyOp) -> None:
 
 @Operations.implementation_for(DropIndexConcurrentlyOp)
 def _set_aside(operations: Operations, op: DropIndexConcurrentlyOp) -> None:
+    _require_local(operations, op.name)
     names = {"schema": sql.Literal(op.schema), "name": sql.Literal(op.name)}
     execute(operations, _SET_ASIDE.format(**names, table=_text(sql.Identifier(op.schema, op.table))))
     operations.migration_context.opts["federation_set_aside"] = True
 
 
 def drop_set_aside(config: Config, connection: Connection) -> None:
-    """Drop the indexes that committed steps have dropped concurrently, in a session of its own.
+    """Drop the indexes that committed steps have dropped concurrently, each in a session of its own.
 
     ``connection`` to the hospital's database is only asked whether there are any. Since their steps are done, a failure
-    is a warning: the next run drops them.
+    is a warning, and keeps none of the others: the next run drops it.
     """
     drops = connection.execute(ddl(_DROP_SET_ASIDE)).scalars().all()
     connection.rollback()
-    if not drops:
-        return
+    for drop in drops:
+        _drop(config, drop)
+
+
+def _drop(config: Config, drop: str) -> None:
     try:
         with connect(config, "local") as session:
             session.execution_options(isolation_level="AUTOCOMMIT")
-            for drop in drops:
-                session.execute(ddl(sql.SQL(drop)))
+            session.execute(ddl(sql.SQL(drop)))
     except FederationError as error:
         _LOG.warning("federation: a dropped index is there under another name until the next run drops it: %s", error)
+
+
+def is_set_aside(name: str) -> bool:
+    """Whether an index of this name is one that is still to be dropped, as far as a release is concerned gone."""
+    return re.fullmatch("federation_dropped_[0-9]+", name) is not None
 
 
 def drop_set_aside_offline(context: MigrationContext) -> None:

@@ -173,6 +173,27 @@ def test_a_drop_whose_backend_is_killed_is_done_and_the_next_run_drops_what_is_l
     assert set_aside(noted) == 0
 
 
+def test_one_that_cannot_be_dropped_yet_keeps_none_of_the_others(noted: Deployment) -> None:
+    (noted.root / "federation.toml").write_text(f'{three.TOML}\n[database]\nlock_timeout = "200ms"\n')
+    with noted.owner("local") as owner, psycopg.connect(noted.environ["FEDERATION_LOCAL_URL"]) as blocker:
+        for number in (1, 2, 3):
+            owner.execute(f"CREATE TABLE busy_{number} (id int)")
+            owner.execute(f"CREATE INDEX federation_dropped_{number} ON busy_{number} (id)")
+        blocker.execute("SELECT FROM busy_1")
+        upgrade(noted.config)
+        assert set_aside(noted) == 1
+
+
+@pytest.mark.parametrize("what", [CREATE, DROP], ids=["create", "drop"])
+def test_the_cloud_s_chain_has_none_of_them(noted: Deployment, what: str) -> None:
+    """What it set aside nobody would drop."""
+    three.write(noted.root, cloud={**three.CLOUD, "0002": (what.replace('"note"', '"ward"'), "pass")})
+    with noted.owner("cloud") as owner:
+        owner.execute("CREATE TABLE ward (site uuid)")
+        with pytest.raises(Refused, match="which only the local chain can do; both databases are at 0001"):
+            upgrade(noted.config)
+
+
 def test_what_is_left_of_a_dropped_index_is_not_in_the_way_of_it(noted: Deployment) -> None:
     (noted.root / "federation.toml").write_text(f'{three.TOML}\n[database]\nlock_timeout = "200ms"\n')
     assert noted.alembic("local", "upgrade", "0002").returncode == 0
