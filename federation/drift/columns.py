@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 def compare_type(
     context: AutogenContext,
     op: AlterColumnOp,
-    _schema: str | None,
+    schema: str | None,
     table: str,
     name: str,
     there: Column[Any],
     declared: Column[Any],
 ) -> PriorityDispatchResult:
     """An exported table's type; any other is left to Alembic."""
-    spelled = _spelled(context, table, name)
+    spelled = _spelled(context, schema, table, name)
     if spelled is None:
         return PriorityDispatchResult.CONTINUE
     op.existing_type = there.type
@@ -43,14 +43,14 @@ def compare_type(
 def compare_server_default(
     context: AutogenContext,
     op: AlterColumnOp,
-    _schema: str | None,
+    schema: str | None,
     table: str,
     name: str,
     there: Column[Any],
     declared: Column[Any],
 ) -> PriorityDispatchResult:
     """An exported table's default; what has none to compare is left to Alembic."""
-    spelled, defaults = _spelled(context, table, name), (there.server_default, declared.server_default)
+    spelled, defaults = _spelled(context, schema, table, name), (there.server_default, declared.server_default)
     if spelled is None or not all(isinstance(default, DefaultClause | None) for default in defaults):
         return PriorityDispatchResult.CONTINUE
     if (spelled[0].default or "").startswith("nextval("):  # a serial column's is not declared
@@ -61,10 +61,14 @@ def compare_server_default(
     return PriorityDispatchResult.STOP
 
 
-def _spelled(context: AutogenContext, table: str, name: str) -> tuple[ColumnFacts, ColumnFacts] | None:
+def _spelled(
+    context: AutogenContext, schema: str | None, table: str, name: str
+) -> tuple[ColumnFacts, ColumnFacts] | None:
     """An exported table's column as it is there and as it is declared."""
     survey = context.migration_context.opts.get("federation_survey")
-    if survey is None or table not in survey.spelled or (relation := survey.table(table)) is None:
+    if survey is None or schema not in {None, survey.config.tables.schema_} or table not in survey.spelled:
+        return None
+    if (relation := survey.table(table)) is None:
         return None
     declared = survey.spelled[table].columns
     return (relation.columns[name], declared[name]) if name in relation.columns and name in declared else None

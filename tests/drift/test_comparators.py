@@ -313,6 +313,9 @@ LEFT_ALONE = {
         "GRANT SELECT ON ward TO PUBLIC",
         [],
     ),
+    "an index that the next run drops": Drift(
+        "local", "CREATE INDEX federation_dropped_1 ON hospital_patients (name)", []
+    ),
     "privileges of the hospital's own roles": Drift("local", "GRANT SELECT ON hospital_patients TO pg_monitor", []),
 }
 
@@ -491,3 +494,28 @@ def test_what_is_not_in_federation_toml_is_not_managed(copied: Deployment) -> No
         ("cloud", "~", "foreign server"),
     }
     assert not {item.what for item in found} & {"rls view", "row level security"}
+
+
+ARCHIVE = """import sqlalchemy as sa
+from versions.models import metadata as exported
+
+metadata = sa.MetaData()
+for table in exported.tables.values():
+    table.to_metadata(metadata)
+columns = sa.Column("id", sa.Integer, primary_key=True), sa.Column("status", sa.String(20), server_default="old")
+sa.Table("hospital_queues", metadata, *columns, schema="archive")
+"""
+
+
+def test_a_table_of_another_schema_is_compared_with_itself(copied: Deployment) -> None:
+    """It has the name of an exported one, and a column of that name which differs."""
+    (copied.root / "archived.py").write_text(ARCHIVE)
+    edit(copied, ("versions.models:metadata", "archived:metadata"))
+    there = "CREATE TABLE archive.hospital_queues (id int PRIMARY KEY, status varchar(20) DEFAULT 'old')"
+    change(copied, Drift("local", f"CREATE SCHEMA archive; {there}", []))
+    assert copied.alembic("local", "check").returncode == 0
+    changed = "ALTER status TYPE varchar(30), ALTER status SET DEFAULT 'new'"
+    change(copied, Drift("local", f"ALTER TABLE archive.hospital_queues {changed}", []))
+    result = copied.alembic("local", "check")
+    assert "modify_type" in result.stdout
+    assert "modify_default" in result.stdout
