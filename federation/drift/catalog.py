@@ -193,10 +193,18 @@ def read_server(connection: Connection, name: str) -> Server | None:
     return None if row is None else Server(dict(row[0]), dict(row[1]))
 
 
-def read_types(connection: Connection) -> set[str]:
-    """Names of the enums and domains on the search path."""
-    return set(
-        connection.scalars(
-            sa.text("SELECT typname FROM pg_catalog.pg_type WHERE typtype IN ('e', 'd') AND pg_type_is_visible(oid)")
-        )
-    )
+_TYPES = sa.text(
+    """
+    SELECT n.nspname, t.typname, pg_type_is_visible(t.oid)
+    FROM pg_catalog.pg_type AS t JOIN pg_catalog.pg_namespace AS n ON n.oid = t.typnamespace
+    WHERE t.typtype IN ('e', 'd')
+    """
+)
+
+
+def read_types(connection: Connection) -> set[tuple[str | None, str]]:
+    """The enums and domains by schema and name; those on the search path without a schema, too."""
+    found: set[tuple[str | None, str]] = set()
+    for schema, name, visible in connection.execute(_TYPES):
+        found |= {(schema, name), (None, name)} if visible else {(schema, name)}
+    return found

@@ -102,11 +102,11 @@ class Declared:
     @cached_property
     def types(self) -> tuple[sa.Enum | postgresql.DOMAIN, ...]:
         """Enums and domains of exported columns: both databases need them before the tables."""
-        found: dict[str, sa.Enum | postgresql.DOMAIN] = {}
+        found: dict[tuple[str | None, str], sa.Enum | postgresql.DOMAIN] = {}
         for table in self.tables:
             for column in self.columns(table):
                 for type_ in named_types(column.type):
-                    found.setdefault(str(type_.name), type_)
+                    found.setdefault(key(type_), type_)
         return tuple(found.values())
 
 
@@ -118,6 +118,11 @@ def server_default(column: Column[Any]) -> str | None:
     if isinstance(default.arg, str):
         return "'" + default.arg.replace("'", "''") + "'"
     return expression(default.arg).as_string(None)
+
+
+def key(type_: sa.Enum | postgresql.DOMAIN) -> tuple[str | None, str]:
+    """Schema, where one is declared, and name."""
+    return type_.schema, str(type_.name)
 
 
 def named_types(type_: sa.types.TypeEngine[Any]) -> Sequence[sa.Enum | postgresql.DOMAIN]:

@@ -25,7 +25,7 @@ from sqlalchemy.engine.reflection import ObjectKind
 from federation.config import Config
 from federation.databases import ddl
 from federation.drift.catalog import Relation, Server, read_relations, read_server, read_types
-from federation.drift.declared import Declared, named_types, server_default
+from federation.drift.declared import Declared, key, named_types, server_default
 from federation.errors import Refused, Side
 from federation.operations.deployment import LINK, SERVICE, LinkRole
 from federation.operations.policies import CreatePolicyOp
@@ -44,7 +44,8 @@ class Survey:
     spelled: dict[str, Relation]
     bodies: dict[str, str] = field(default_factory=dict)
     server: Server | None = None
-    types: set[str] = field(default_factory=set)
+    types: set[tuple[str | None, str]] = field(default_factory=set)
+    """As `read_types` has them."""
     hospital: dict[str, Relation] | None = None
     """The hospital's tables as they arrive over the link; None when it was not asked."""
 
@@ -127,7 +128,7 @@ def _refuse_unknown_types(survey: Survey) -> None:
     needed: list[tuple[str, str, str]] = []
     for table in survey.declared.tables:
         for column in table.columns:
-            if any(type_.name not in survey.types for type_ in named_types(column.type)):
+            if any(key(type_) not in survey.types for type_ in named_types(column.type)):
                 continue
             place, type_ = f"{table.name}.{column.name}", column.type
             collation = getattr(type_, "collation", None)
@@ -185,7 +186,7 @@ def _make(survey: Survey) -> Iterator[sql.Composable]:
     declared = survey.declared
     dialect = postgresql.dialect(paramstyle="named")  # type: ignore[no-untyped-call]
     for type_ in declared.types:
-        if type_.name not in survey.types:
+        if key(type_) not in survey.types:
             create = postgresql.CreateDomainType if isinstance(type_, postgresql.DOMAIN) else postgresql.CreateEnumType
             yield _sql(str(create(type_).compile(dialect=dialect)))
     for number, table in enumerate(declared.tables):

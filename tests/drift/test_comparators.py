@@ -519,3 +519,25 @@ def test_a_table_of_another_schema_is_compared_with_itself(copied: Deployment) -
     result = copied.alembic("local", "check")
     assert "modify_type" in result.stdout
     assert "modify_default" in result.stdout
+
+
+MOOD = """import sqlalchemy as sa
+from versions.models import metadata as exported
+
+metadata = sa.MetaData()
+for table in exported.tables.values():
+    table.to_metadata(metadata)
+metadata.tables["hospital_queues"].c.status.type = sa.Enum("pending", name="mood", schema="other")
+"""
+
+
+def test_a_type_is_looked_for_in_its_schema(copied: Deployment) -> None:
+    (copied.root / "moody.py").write_text(MOOD)
+    edit(copied, ("versions.models:metadata", "moody:metadata"))
+    for side in ("local", "cloud"):
+        change(copied, Drift(side, "CREATE SCHEMA other; CREATE TYPE public.mood AS ENUM ('pending')", []))
+    missing = [("local", "+", "other.mood"), ("cloud", "+", "other.mood")]
+    assert [(item.side, item.mark, item.name) for item in check(copied.config) if item.what == "type"] == missing
+    for side in ("local", "cloud"):
+        change(copied, Drift(side, "CREATE TYPE other.mood AS ENUM ('pending')", []))
+    assert not [item for item in check(copied.config) if item.what == "type"]

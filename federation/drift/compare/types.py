@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from alembic.operations import MigrateOperation
 
+from federation.drift.declared import key
 from federation.drift.survey import Survey
 from federation.operations.types import CreateTypeOp
 
@@ -13,5 +14,5 @@ from federation.operations.types import CreateTypeOp
 def compare(survey: Survey) -> Iterator[MigrateOperation]:
     """A declared type that is missing is created; others are not managed."""
     for type_ in survey.declared.types:
-        if type_.name not in survey.types:
+        if key(type_) not in survey.types:
             yield CreateTypeOp(type_)
