@@ -117,8 +117,9 @@ class DropIndexConcurrentlyOp(MigrateOperation):
         """Drop an index without locking out anyone; the arguments are those that created it, for reversing.
 
         Only in the local chain. Within its step the index gets another name; it is dropped after the COMMIT, or by the
-        next run when that fails. An index that is gone already is no error. The database raises ZF008 (exit code 8)
-        when something else of that name is there, a constraint stands on the index, or its table is partitioned.
+        next run when that fails, and until then a unique one refuses duplicates. An index that is gone already is no
+        error. The database raises ZF008 (exit code 8) when something else of that name is there, a constraint stands
+        on the index, or its table is partitioned.
 
             op.drop_index_concurrently("hospital_patients_name_idx", "hospital_patients", ["name"])
 
