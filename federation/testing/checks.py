@@ -8,8 +8,7 @@ cannot know, a conftest.py says by the fixtures ``federation_accounts`` and ``fe
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any, NoReturn
 
 import pytest
@@ -17,13 +16,14 @@ import pytest
 from federation.config import Config
 from federation.databases import SIDES
 from federation.drift.check import check
-from federation.errors import FederationError, Side
-from federation.lockstep import Releases, downgrade, upgrade
+from federation.errors import Side
+from federation.lockstep import downgrade, upgrade
 from federation.testing import exposure, offline
 from federation.testing.callers import Callers
 from federation.testing.catalog import Catalog, differences, read_catalog
-from federation.testing.databases import Databases
+from federation.testing.databases import Databases, load_releases
 from federation.testing.pair import FederationPair
+from federation.testing.plugin import told
 from federation.testing.rows import Row
 
 __all__ = [
@@ -43,8 +43,8 @@ GivenRows = Mapping[str, Row]
 
 def test_the_chains_have_one_head_and_the_same_releases(federation_toml: Config) -> None:
     """Both chains are lines of the same ids, and the two files of each release are of one phase."""
-    with _told():
-        releases = Releases.load(federation_toml)
+    with told():
+        releases = load_releases(federation_toml)
         for release in releases.ids:
             releases.is_contract(release)
     if not releases.ids:
@@ -60,7 +60,7 @@ def test_each_release_up_down_and_up_leaves_the_same_catalogs(
     for side in SIDES:
         if not hasattr(releases.script(side, federation_release).module, "downgrade"):
             pytest.skip(f"{side}: {federation_release} has no downgrade()")
-    with _told(), federation_databases.make_pair(before) as pair:
+    with told(), federation_databases.make_pair(before) as pair:
         base = _catalogs(pair)
         upgrade(pair.config, federation_release)
         first = _catalogs(pair)
@@ -76,7 +76,7 @@ def test_each_release_up_down_and_up_leaves_the_same_catalogs(
 
 def test_check_is_clean_at_head(federation_databases: Databases) -> None:
     """Both databases are what the declared tables and federation.toml say."""
-    with _told(), federation_databases.make_pair() as pair:
+    with told(), federation_databases.make_pair() as pair:
         found = check(pair.config)
     if found:
         lines = [f"{one.side}: {one.mark} {one.what} {one.name} {one.detail}".rstrip() for one in found]
@@ -85,7 +85,7 @@ def test_check_is_clean_at_head(federation_databases: Databases) -> None:
 
 def test_no_table_without_policies_is_exposed(federation_databases: Databases) -> None:
     """Whatever a caller can name has row-level security and a policy, or is a view that runs as its caller."""
-    with _told(), federation_databases.make_pair() as pair:
+    with told(), federation_databases.make_pair() as pair:
         found = list(exposure.exposed(pair))
     if found:
         _fail("; ".join(found))
@@ -93,7 +93,7 @@ def test_no_table_without_policies_is_exposed(federation_databases: Databases) -
 
 def test_every_view_answers(federation_databases: Databases, federation_table: str) -> None:
     """The app's name of each table can be read, by every role that may, and by no role that is denied."""
-    with _told(), federation_databases.make_pair() as pair:
+    with told(), federation_databases.make_pair() as pair:
         found = list(exposure.unanswered(pair, federation_table))
     if found:
         _fail("; ".join(found))
@@ -109,7 +109,7 @@ def test_older_clouds_read_and_write(
         if not releases.fit(local, cloud):
             continue
         at = releases.at(local) or "base"
-        with _told(), federation_databases.make_pair(federation_release, local=at) as pair:
+        with told(), federation_databases.make_pair(federation_release, local=at) as pair:
             callers = Callers(pair, federation_accounts, federation_rows)
             for table in callers.tables:
                 for problem in callers.works(table):
@@ -124,7 +124,7 @@ def test_two_accounts_see_and_change_only_their_own_rows(
     pytestconfig: pytest.Config,
 ) -> None:
     """What one account has, another neither sees nor changes, through the cloud or as the link role itself."""
-    with _told(), federation_databases.make_pair() as pair:
+    with told(), federation_databases.make_pair() as pair:
         callers = Callers(pair, federation_accounts, federation_rows)
         if federation_table not in callers.tables:
             pytest.skip(f"no caller may read {federation_table}")
@@ -141,9 +141,9 @@ def test_offline_sql_makes_what_online_makes(federation_databases: Databases, fe
         pytest.skip("there is no psql on this machine")
     releases = federation_databases.releases
     before = releases.at(releases.position(federation_release) - 1) or "base"
-    with _told(), federation_databases.make_pair(federation_release) as online:
+    with told(), federation_databases.make_pair(federation_release) as online:
         expected = _catalogs(online)
-    with _told(), federation_databases.make_pair(before) as pair:
+    with told(), federation_databases.make_pair(before) as pair:
         for side in releases.order(federation_release):
             if problem := offline.upgrade(pair, side, before, federation_release, psql):
                 _fail(f"{side}: {federation_release}: {problem}")
@@ -164,15 +164,6 @@ def _compare(found: dict[Side, Catalog], expected: dict[Side, Catalog], when: st
 def _listed(problems: list[str], most: int = 5) -> str:
     more = f"; and {len(problems) - most} more" if len(problems) > most else ""
     return "; ".join(problems[:most]) + more
-
-
-@contextmanager
-def _told() -> Iterator[None]:
-    """An error of ours is a sentence, which needs no traceback."""
-    try:
-        yield
-    except FederationError as error:
-        _fail(str(error))
 
 
 def _fail(sentence: str) -> NoReturn:

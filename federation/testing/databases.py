@@ -8,6 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from pathlib import Path
+from traceback import extract_tb
 from types import TracebackType
 from typing import Self
 
@@ -19,7 +20,7 @@ from federation import guard
 from federation.administration import bootstrap
 from federation.config import Config
 from federation.databases import SIDES, connect
-from federation.errors import Side
+from federation.errors import FederationError, PreconditionMissing, Side
 from federation.lockstep import Releases, upgrade
 from federation.servers.pair import Pair, RunningPair
 from federation.servers.running import RunningServer
@@ -73,7 +74,7 @@ class Databases:
     @cached_property
     def releases(self) -> Releases:
         """Both chains. Raises Refused where they do not pair up."""
-        return Releases.load(Config.load(self.file, {}))
+        return load_releases(Config.load(self.file, {}))
 
     def server(self, side: Side) -> RunningServer:
         """The server of ``side``."""
@@ -107,20 +108,20 @@ class Databases:
     def _template(self, release: str | None) -> Names:
         if release not in self.templates:
             names: Names = {side: f"{self.label}_{release or 'base'}_{side}_tmpl" for side in SIDES}
-            if release is None:
-                self._make_base(names)
-            else:
-                below = [None, *self.releases.ids[: self.releases.position(release) - 1]]
-                nearest = next(one for one in reversed(below) if one in self.templates or one is None)
-                self._clone(self._template(nearest), names)
-                pair = self.pair_of(names)
-                try:
+            try:
+                if release is None:
+                    self._make_base(names)
+                else:
+                    below = [None, *self.releases.ids[: self.releases.position(release) - 1]]
+                    nearest = next(one for one in reversed(below) if one in self.templates or one is None)
+                    self._clone(self._template(nearest), names)
+                    pair = self.pair_of(names)
                     pair.restore_link()
                     upgrade(pair.config, release)
-                except BaseException:
-                    for side in SIDES:
-                        self._janitor(side, names[side]).drop()
-                    raise
+            except BaseException:
+                for side in SIDES:
+                    self._janitor(side, names[side]).drop()
+                raise
             self.templates[release] = names
         return self.templates[release]
 
@@ -138,7 +139,14 @@ class Databases:
         for side, files in self.load.items():
             with psycopg.connect(self.pair_of(names).url(side), autocommit=True) as owner:
                 for file in files:
-                    owner.execute(file.read_bytes())
+                    try:
+                        owner.execute(file.read_bytes())
+                    except (OSError, psycopg.Error) as error:
+                        raise PreconditionMissing(
+                            f"{file} cannot be run ({str(error).splitlines()[0]})",
+                            side=side,
+                            hint=f"correct it, or federation_{side}_load in pytest's ini file",
+                        ) from error
 
     def _janitor(self, side: Side, name: str, template: str | None = None) -> DatabaseJanitor:
         server = self.server(side)
@@ -171,6 +179,22 @@ class Databases:
         """Behind the next test's back: a session that is just ending keeps a DROP DATABASE waiting for 0.1 s."""
         # The cloud first: with its sessions those of the link end.
         self._dropping += [self._behind.submit(self._janitor(side, names[side]).drop) for side in reversed(SIDES)]
+
+
+def load_releases(config: Config) -> Releases:
+    """Both chains. FederationError where they do not pair up, or where a file of them cannot be imported."""
+    try:
+        return Releases.load(config)
+    except FederationError:
+        raise
+    except Exception as error:  # a release's file is a program, which may raise anything
+        frames = [f for f in extract_tb(error.__traceback__) if Path(f.filename).is_relative_to(config.root)]
+        at = f"{frames[-1].filename}, line {frames[-1].lineno}: " if frames else ""
+        if isinstance(error, SyntaxError):
+            at = f"{error.filename}: "  # its own words say the line
+        raise FederationError(
+            f"a file of the chains cannot be imported ({at}{type(error).__name__}: {error})", hint="correct it"
+        ) from error
 
 
 def quicken_logins(servers: RunningPair, config: Config) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -41,7 +42,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         parser.addini(name, text)
     for side, name in (("local", "hospital's"), ("cloud", "cloud's")):
         text = f"SQL files that the owner runs on the {name} empty database, for what is not in the chains"
-        parser.addini(f"federation_{side}_load", text, type="pathlist")
+        parser.addini(f"federation_{side}_load", text, type="paths")
     parser.addini("federation_shared", "tables that every account may read, for the leak probe", type="linelist")
 
 
@@ -58,12 +59,17 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """One run for each server, and one of a check for each table or release."""
     version = _setting(metafunc.config, "federation_pg")
     if version is not None and "federation_servers" in metafunc.fixturenames:
-        found = _binaries(version)
+        with told():
+            found = _binaries(version)
         ids = [binaries.version for binaries in found]
         metafunc.parametrize("federation_servers", found, indirect=True, scope="session", ids=ids)
     if "federation_table" in metafunc.fixturenames:
-        metafunc.parametrize("federation_table", _toml(metafunc.config).tables.exported)
+        with told():
+            tables = _toml(metafunc.config).tables.exported
+        metafunc.parametrize("federation_table", tables)
     if "federation_release" in metafunc.fixturenames:
+        with told():
+            _toml(metafunc.config)
         metafunc.parametrize("federation_release", _releases(metafunc.config))
 
 
@@ -76,15 +82,17 @@ def federation_servers(request: pytest.FixtureRequest) -> Iterator[RunningPair]:
 
     local, cloud = (_setting(request.config, f"federation_{side}_server") for side in ("local", "cloud"))
     if local and cloud:  # the version is theirs
-        with GivenPair(local, cloud, _setting(request.config, "federation_link"), _toml(request.config)) as given:
+        link, toml = _setting(request.config, "federation_link"), _toml(request.config)
+        with told(), GivenPair(local, cloud, link, toml) as given:
             yield given
     elif local or cloud:
-        raise PreconditionMissing(
-            "only one of the two servers for tests is given",
-            hint="give both --federation-local-server and --federation-cloud-server, or neither",
-        )
+        with told():
+            raise PreconditionMissing(
+                "only one of the two servers for tests is given",
+                hint="give both --federation-local-server and --federation-cloud-server, or neither",
+            )
     else:
-        with Pair(getattr(request, "param", None), memory=True) as pair:
+        with told(), Pair(getattr(request, "param", None), memory=True) as pair:
             yield pair
 
 
@@ -97,7 +105,7 @@ def federation_databases(request: pytest.FixtureRequest, federation_servers: Run
     load: dict[Side, list[Path]] = {
         side: request.config.getini(f"federation_{side}_load") for side in ("local", "cloud")
     }
-    with Databases(federation_servers, _file(request.config), label, load=load) as databases:
+    with told(), Databases(federation_servers, _file(request.config), label, load=load) as databases:
         yield databases
 
 
@@ -106,9 +114,14 @@ def federation_pair(request: pytest.FixtureRequest, federation_databases: Databa
     """This test's own pair of databases, linked and at head, or as the marker ``federation`` says."""
     marker = request.node.get_closest_marker("federation")
     wanted: dict[str, Any] = dict(marker.kwargs) if marker else {}
+    if marker and (marker.args or wanted.keys() - {"release", "local", "pg"}):
+        pytest.fail(
+            f"the marker {marker.name} takes release=, local= and pg= by name, and nothing else: {_shown(marker)}",
+            pytrace=False,
+        )
     if version := wanted.pop("pg", None):
         _skip_other_versions(federation_databases.servers, version)
-    with federation_databases.make_pair(**wanted) as pair:
+    with told(), federation_databases.make_pair(**wanted) as pair:
         yield pair
 
 
@@ -127,7 +140,8 @@ def federation_cloud_noproc(federation_databases: Databases) -> NoopExecutor:
 @pytest.fixture(scope="session")
 def federation_toml(request: pytest.FixtureRequest) -> Config:
     """The federation.toml, without any database."""
-    return _toml(request.config)
+    with told():
+        return _toml(request.config)
 
 
 @pytest.fixture
@@ -144,11 +158,23 @@ def federation_rows() -> Mapping[str, Mapping[str, object]]:
     return {}
 
 
+@contextmanager
+def told() -> Iterator[None]:
+    """An error of ours fails the test in its sentence, which needs no traceback."""
+    from federation.errors import FederationError
+
+    try:
+        yield
+    except FederationError as error:
+        raise pytest.fail.Exception(str(error), pytrace=False) from None
+
+
 def _noproc(databases: Databases, side: str) -> NoopExecutor:
     from pytest_postgresql.executors import NoopExecutor
 
     server = databases.servers.local if side == "local" else databases.servers.cloud
-    template = databases.template()["local" if side == "local" else "cloud"]
+    with told():
+        template = databases.template()["local" if side == "local" else "cloud"]
     return NoopExecutor(
         host=server.host,
         port=server.port,
@@ -165,13 +191,15 @@ def _setting(config: pytest.Config, name: str) -> str | None:
 
 
 def _file(config: pytest.Config) -> Path:
+    from federation.errors import PreconditionMissing
+
     if named := _setting(config, "federation_config"):
         return config.rootpath / named
     found = [folder / "federation.toml" for folder in (config.rootpath, config.invocation_params.dir)]
     for file in found:
         if file.exists():
             return file
-    raise pytest.UsageError(f"there is no {found[0]}; name the project's with --federation-config")
+    raise PreconditionMissing(f"there is no {found[0]}", hint="name the project's with --federation-config")
 
 
 def _toml(config: pytest.Config) -> Config:
@@ -183,29 +211,44 @@ def _toml(config: pytest.Config) -> Config:
 def _releases(config: pytest.Config) -> tuple[str, ...]:
     """None where the chains cannot be read: a check of its own says why."""
     from federation.errors import FederationError
-    from federation.lockstep import Releases
+    from federation.testing.databases import load_releases
 
     try:
-        return Releases.load(_toml(config)).ids
+        return load_releases(_toml(config)).ids
     except FederationError:
         return ()
 
 
 def _binaries(version: str) -> list[Binaries]:
+    from federation.errors import PreconditionMissing
     from federation.servers import find_binaries
 
     found = [binaries for binaries in find_binaries() if version in {"all", binaries.version, str(binaries.major)}]
     if not found:
-        raise pytest.UsageError(f"--federation-pg={version}: there is no such PostgreSQL server on this machine")
+        raise PreconditionMissing(
+            f"--federation-pg={version}: there is no such PostgreSQL server on this machine",
+            hint=f"it has {', '.join(binaries.version for binaries in find_binaries()) or 'none'}",
+        )
     return found
+
+
+def _shown(marker: pytest.Mark) -> str:
+    given = [*map(repr, marker.args), *(f"{name}={value!r}" for name, value in marker.kwargs.items())]
+    return f"{marker.name}({', '.join(given)})"
 
 
 def _skip_other_versions(servers: RunningPair, wanted: str) -> None:
     """A marker's pg, as in ``>=16``, is about both servers."""
-    from packaging.specifiers import SpecifierSet
+    from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
+    try:
+        versions = SpecifierSet(wanted)
+    except (InvalidSpecifier, TypeError, AttributeError):
+        raise pytest.fail.Exception(
+            f"the marker's pg={wanted!r} is no version as in pg='>=16' or pg='==15'", pytrace=False
+        ) from None
     for server in (servers.local, servers.cloud):
         with server.connect() as connection:
             major = connection.info.server_version // 10_000
-        if not SpecifierSet(wanted).contains(str(major)):
+        if not versions.contains(str(major)):
             pytest.skip(f"needs PostgreSQL {wanted}, and this is {major}; --federation-pg chooses another")

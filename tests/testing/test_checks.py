@@ -310,3 +310,89 @@ def test_claims_that_name_a_column_are_tried(
     project.edit(LOCAL_1, OWN_ROWS, OWN_ROWS.replace(JUDGED, "(SELECT auth.jwt() ->> 'user_id') = user_id::text"))
     accounts = {FIRST: {"user_id": OTHER}, SECOND: {"user_id": SECOND}}
     checks.test_two_accounts_see_and_change_only_their_own_rows(databases, "pets", accounts, {}, pytestconfig)
+
+
+RESULTS = """
+    op.create_table(
+        "results",
+        sa.Column("id", sa.BigInteger(), sa.Identity(always=True), primary_key=True),
+        sa.Column("half", sa.Numeric(), sa.Computed("value / 2", persisted=True)),
+        sa.Column("value", sa.Numeric(), nullable=False),
+        sa.Column("user_id", sa.Uuid(), nullable=False),
+    )
+    op.enable_row_level_security("results")
+    op.create_policy("own_rows", "results", using="(SELECT auth.uid()) = user_id")
+    op.grant(("SELECT", "INSERT", "UPDATE", "DELETE"), "results", to=("federation_link", "authenticated"))
+"""
+RESULTS_IN_CLOUD = """
+    half = sa.Column("half", sa.Numeric(), sa.Computed("value / 2", persisted=True))
+    columns = [half, sa.Column("value", sa.Numeric(), nullable=False)]
+    columns.append(sa.Column("user_id", sa.Uuid(), nullable=False))
+    op.import_foreign_schema("public", server="hospital", into="federation_link", tables={"results": columns})
+    op.bind_before_write("results", schema="federation_link")
+    op.create_rls_view(RLSView("results", ("half", "value", "user_id"), predicate=PREDICATE, grants=GRANTS))
+"""
+
+
+@pytest.fixture
+def results(project: Project) -> None:
+    """A table whose key the cloud's view leaves out; the first column that it shows is generated."""
+    project.edit("federation.toml", '["pets", "visits"]', '["pets", "visits", "results"]')
+    project.edit(LOCAL_2, UP_2, UP_2 + RESULTS)
+    project.edit(
+        CLOUD_2, "op.replace_rls_view(AFTER, was=BEFORE)", f"op.replace_rls_view(AFTER, was=BEFORE){RESULTS_IN_CLOUD}"
+    )
+
+
+@pytest.mark.usefixtures("results")
+def test_a_view_without_its_tables_key_passes(databases: Databases, pytestconfig: pytest.Config) -> None:
+    checks.test_older_clouds_read_and_write(databases, "0002", ACCOUNTS, {})
+    checks.test_two_accounts_see_and_change_only_their_own_rows(databases, "results", ACCOUNTS, {}, pytestconfig)
+
+
+@pytest.mark.usefixtures("results")
+def test_rows_that_a_view_without_a_key_leaks_are_named(
+    databases: Databases, project: Project, pytestconfig: pytest.Config
+) -> None:
+    own = 'op.create_policy("own_rows", "results", using="(SELECT auth.uid()) = user_id")'
+    project.edit(LOCAL_2, own, 'op.create_policy("own_rows", "results", using="true")')
+    check = checks.test_two_accounts_see_and_change_only_their_own_rows
+    sentence = said(check, databases, "results", ACCOUNTS, {}, pytestconfig)
+    assert f"public.results shows 2 rows of account {FIRST} to account {SECOND} — " in sentence
+    assert f"account {SECOND} can change rows of account {FIRST} — " in sentence
+
+
+def test_a_command_that_cannot_be_run_is_no_refusal(
+    databases: Databases, project: Project, pytestconfig: pytest.Config
+) -> None:
+    project.edit(
+        LOCAL_2,
+        UP_2,
+        f'{UP_2}\n    op.execute("CREATE FUNCTION public.broken() RETURNS trigger LANGUAGE plpgsql '
+        "AS $$BEGIN IF session_user = 'federation_link' THEN PERFORM no_column; END IF; RETURN new; END$$\")\n"
+        '    op.execute("CREATE TRIGGER broken BEFORE INSERT ON pets FOR EACH ROW EXECUTE FUNCTION broken()")',
+    )
+    assert leak(databases, pytestconfig).startswith(
+        f"public.pets: whether account {SECOND} can add rows of account {FIRST} is not tested ("
+    )
+
+
+def test_a_sentence_stands_alone(project: Project) -> None:
+    """Not after the error that it repeats."""
+    (project.root / CLOUD_2).unlink()
+    with pytest.raises(pytest.fail.Exception) as failure:
+        checks.test_the_chains_have_one_head_and_the_same_releases(Config.load(project.toml, {}))
+    assert failure.value.__suppress_context__
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "error"),
+    [(UP_2, f"{UP_2})", "SyntaxError"), ("import sqlalchemy", "import sqlalchemist", "ModuleNotFoundError")],
+)
+def test_a_file_that_is_no_migration_is_named(project: Project, before: str, after: str, error: str) -> None:
+    project.edit(LOCAL_2, before, after)
+    sentence = said(checks.test_the_chains_have_one_head_and_the_same_releases, Config.load(project.toml, {}))
+    assert sentence.startswith("a file of the chains cannot be imported (")
+    assert str(project.root / LOCAL_2) in sentence
+    assert ", line " in sentence
+    assert error in sentence

@@ -261,3 +261,53 @@ def test_it_runs_for_an_ordinary_user(project: Project) -> None:
         pytest.skip("no Python of this version that others may run")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "6 passed" in done.stdout
+
+
+def test_what_is_wrong_with_the_settings_is_a_sentence_without_a_traceback(project: Project) -> None:
+    text = project.toml.read_text()
+    project.toml.write_text(text.replace("exported", "exportd", 1))
+    done = project.pytest("tests/test_federation.py")
+    assert "tables.exportd" in done.stdout
+    assert not re.search(r"\.py:\d", done.stdout)
+    project.toml.unlink()
+    done = project.pytest("tests/test_federation.py")
+    assert "there is no " in done.stdout
+    assert "--federation-config" in done.stdout
+    assert not re.search(r"\.py:\d", done.stdout)
+
+
+def test_what_a_test_has_no_pair_for_is_a_sentence_without_a_traceback(project: Project) -> None:
+    project.write("pytest.ini", (project.root / "pytest.ini").read_text() + "federation_local_load = missing.sql\n")
+    markers = ("release='0009'", "relase='0001'", "'0001'", "pg='fifteen'", "")
+    project.write(
+        "tests/test_one.py",
+        "import pytest\n"
+        + "".join(
+            f"@pytest.mark.federation({marker})\ndef test_{n}(federation_pair): pass\n"
+            for n, marker in enumerate(markers)
+        ),
+    )
+    done = project.pytest("tests/test_one.py")
+    assert f"{len(markers)} errors" in done.stdout
+    assert not re.search(r"\.py:\d", done.stdout)
+    assert "there is no release 0009" in done.stdout
+    assert "and nothing else: federation(relase='0001')" in done.stdout
+    assert "and nothing else: federation('0001')" in done.stdout
+    assert "the marker's pg='fifteen' is no version" in done.stdout
+    assert "missing.sql cannot be run (" in done.stdout
+
+
+def test_sql_files_are_run_on_the_empty_databases(project: Project) -> None:
+    """By their owners, before the first release."""
+    ini = (project.root / "pytest.ini").read_text()
+    project.write("pytest.ini", ini + "federation_local_load = a.sql b.sql\nfederation_cloud_load = a.sql\n")
+    project.write("a.sql", "CREATE TABLE owners (name text)")
+    project.write("b.sql", "INSERT INTO owners VALUES ('Asha'); INSERT INTO owners VALUES ('Ravi')")
+    project.write(
+        "tests/test_one.py",
+        "import pytest\n@pytest.mark.federation(release='base')\ndef test_one(federation_pair):\n"
+        "    for side, rows in (('local', 2), ('cloud', 0)):\n"
+        "        assert federation_pair.owner(side).execute('SELECT FROM owners').rowcount == rows\n",
+    )
+    done = project.pytest("tests/test_one.py")
+    assert done.returncode == 0, done.stdout
