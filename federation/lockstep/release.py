@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
+from traceback import extract_tb
 
 from alembic.script import Script, ScriptDirectory
 from alembic.util import CommandError
@@ -26,10 +28,11 @@ class Releases:
     def load(cls, config: Config) -> Releases:
         """Read both chains.
 
-        Raises Refused when one has branches, or when they do not hold the same ids in the same order.
+        Raises Refused when one has branches, when they do not hold the same ids in the same order, or when one of their
+        files cannot be imported.
         """
         directories = {side: _directory(config, side) for side in SIDES}
-        local, cloud = (_chain(directories[side], side) for side in SIDES)
+        local, cloud = (_chain(directories[side], side, config.root) for side in SIDES)
         ids = [[script.revision for script in chain] for chain in (local, cloud)]
         if ids[0] != ids[1]:
             odd = sorted(set(ids[0]) ^ set(ids[1])) or [one for one, other in zip(*ids, strict=True) if one != other]
@@ -110,12 +113,26 @@ def _directory(config: Config, side: Side) -> ScriptDirectory:
         raise Refused(f"the chain cannot be read ({error})", side=side) from error
 
 
-def _chain(directory: ScriptDirectory, side: Side) -> tuple[Script, ...]:
+def _chain(directory: ScriptDirectory, side: Side, root: Path) -> tuple[Script, ...]:
     try:
         scripts = tuple(directory.walk_revisions())[::-1]
         heads, bases = directory.get_heads(), directory.get_bases()
     except CommandError as error:
         raise Refused(f"the chain cannot be read ({error})", side=side) from error
+    except Exception as error:  # a release's file is a program, which may raise anything
+        raise Refused(
+            f"a file of the chain cannot be imported ({_place(error, root)}{type(error).__name__}: {error})",
+            side=side,
+            hint="correct it; nothing was run",
+        ) from error
     if len(heads) > 1 or len(bases) > 1 or any(script.is_merge_point for script in scripts):
         raise Refused(f"the chain has branches ({', '.join(heads)})", side=side, hint="a federation's chains are lines")
     return scripts
+
+
+def _place(error: Exception, root: Path) -> str:
+    """Where the user's own files raised it; a syntax error says the line itself."""
+    if isinstance(error, SyntaxError):
+        return f"{error.filename}: "
+    frames = [frame for frame in extract_tb(error.__traceback__) if Path(frame.filename).is_relative_to(root)]
+    return f"{frames[-1].filename}, line {frames[-1].lineno}: " if frames else ""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from alembic.autogenerate.render import renderers
 from alembic.operations import ops
-from sqlalchemy import ARRAY, Column, Computed, DefaultClause, Identity, Integer, TextClause, text
+from sqlalchemy import ARRAY, Column, Computed, DefaultClause, Enum, Identity, Integer, TextClause, text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import SchemaItem
 from sqlalchemy.sql.elements import ClauseElement
@@ -170,12 +170,15 @@ def _indented(item: str) -> str:
     return "".join(f"    {line}\n" for line in f"{item},".split("\n"))
 
 
-def render_item(kind: str, item: object, _context: AutogenContext) -> str | Literal[False]:
-    """The text of a default or generated column as it is; anything else is left to Alembic.
+def render_item(kind: str, item: object, context: AutogenContext) -> str | Literal[False]:
+    """The text of a default or generated column as it is; a type without making it; anything else is left to Alembic.
 
     Alembic compiles an expression before it writes it, which doubles a ``%`` and leaves a ``:x`` to be taken for a
-    bind parameter.
+    bind parameter. A type that op.create_type makes would be made once more by the table that uses it.
     """
+    if kind == "type" and isinstance(item, Enum | postgresql.DOMAIN) and item.create_type and _is_made(item, context):
+        events = {"_create_events": True} if isinstance(item, Enum) else {}  # adapt() would write that it has none
+        return column_type(context, _adapted(item, create_type=False, **events))
     if kind != "server_default":
         return False
     if isinstance(item, Computed) and isinstance(item.sqltext, TextClause):
@@ -185,3 +188,11 @@ def render_item(kind: str, item: object, _context: AutogenContext) -> str | Lite
     if isinstance(item, DefaultClause) and isinstance(item.arg, str):
         return repr(item.arg)
     return False
+
+
+def _is_made(item: Enum | postgresql.DOMAIN, context: AutogenContext) -> bool:
+    """Whether autogenerate writes op.create_type where it is missing."""
+    survey = context.migration_context.opts.get("federation_survey")
+    return survey is not None and any(
+        (one.schema, one.name) == (item.schema, item.name) for one in survey.declared.types
+    )

@@ -17,11 +17,11 @@ from federation.config import Config
 from federation.databases import SIDES
 from federation.drift.check import check
 from federation.errors import Side
-from federation.lockstep import downgrade, upgrade
+from federation.lockstep import Releases, downgrade, upgrade
 from federation.testing import exposure, offline
 from federation.testing.callers import Callers
 from federation.testing.catalog import Catalog, differences, read_catalog
-from federation.testing.databases import Databases, load_releases
+from federation.testing.databases import Databases
 from federation.testing.pair import FederationPair
 from federation.testing.plugin import told
 from federation.testing.rows import Row
@@ -44,7 +44,7 @@ GivenRows = Mapping[str, Row]
 def test_the_chains_have_one_head_and_the_same_releases(federation_toml: Config) -> None:
     """Both chains are lines of the same ids, and the two files of each release are of one phase."""
     with told():
-        releases = load_releases(federation_toml)
+        releases = Releases.load(federation_toml)
         for release in releases.ids:
             releases.is_contract(release)
     if not releases.ids:

@@ -8,7 +8,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from pathlib import Path
-from traceback import extract_tb
 from types import TracebackType
 from typing import Self
 
@@ -20,7 +19,7 @@ from federation import guard
 from federation.administration import bootstrap
 from federation.config import Config
 from federation.databases import SIDES, connect
-from federation.errors import FederationError, PreconditionMissing, Side
+from federation.errors import PreconditionMissing, Side
 from federation.lockstep import Releases, upgrade
 from federation.servers.pair import Pair, RunningPair
 from federation.servers.running import RunningServer
@@ -74,7 +73,7 @@ class Databases:
     @cached_property
     def releases(self) -> Releases:
         """Both chains. Raises Refused where they do not pair up."""
-        return load_releases(Config.load(self.file, {}))
+        return Releases.load(Config.load(self.file, {}))
 
     def server(self, side: Side) -> RunningServer:
         """The server of ``side``."""
@@ -179,22 +178,6 @@ class Databases:
         """Behind the next test's back: a session that is just ending keeps a DROP DATABASE waiting for 0.1 s."""
         # The cloud first: with its sessions those of the link end.
         self._dropping += [self._behind.submit(self._janitor(side, names[side]).drop) for side in reversed(SIDES)]
-
-
-def load_releases(config: Config) -> Releases:
-    """Both chains. FederationError where they do not pair up, or where a file of them cannot be imported."""
-    try:
-        return Releases.load(config)
-    except FederationError:
-        raise
-    except Exception as error:  # a release's file is a program, which may raise anything
-        frames = [f for f in extract_tb(error.__traceback__) if Path(f.filename).is_relative_to(config.root)]
-        at = f"{frames[-1].filename}, line {frames[-1].lineno}: " if frames else ""
-        if isinstance(error, SyntaxError):
-            at = f"{error.filename}: "  # its own words say the line
-        raise FederationError(
-            f"a file of the chains cannot be imported ({at}{type(error).__name__}: {error})", hint="correct it"
-        ) from error
 
 
 def quicken_logins(servers: RunningPair, config: Config) -> None:

@@ -211,10 +211,10 @@ def _toml(config: pytest.Config) -> Config:
 def _releases(config: pytest.Config) -> tuple[str, ...]:
     """None where the chains cannot be read: a check of its own says why."""
     from federation.errors import FederationError
-    from federation.testing.databases import load_releases
+    from federation.lockstep import Releases
 
     try:
-        return load_releases(_toml(config)).ids
+        return Releases.load(_toml(config)).ids
     except FederationError:
         return ()
 

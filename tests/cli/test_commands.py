@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 from click.testing import CliRunner
+from deployments import copy_root
 
 from federation.cli import main
 from federation.lockstep import upgrade
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from deployments import Deployment
 
 COMMANDS = sorted(main.list_commands(main.make_context("federation", [], resilient_parsing=True)))
@@ -37,6 +40,24 @@ def test_usage_errors_exit_with_2() -> None:
         ["upgrade", "--on-failure=x"],
     ):
         assert CliRunner().invoke(main, words).exit_code == 2, words
+
+
+@pytest.mark.parametrize("words", ["plan", "status", "upgrade", "downgrade base --yes", "revision -m x"])
+@pytest.mark.parametrize(
+    ("line", "error"), [("def f(:", "SyntaxError"), ("import nothing_here", "ModuleNotFoundError")]
+)
+def test_a_file_that_is_no_migration_is_named(
+    deployment: Deployment, tmp_path: Path, words: str, line: str, error: str
+) -> None:
+    deployment.root = copy_root(tmp_path)
+    (file,) = tmp_path.glob("versions/cloud/0003_*.py")
+    file.write_text(f"{file.read_text()}{line}\n")
+    result = deployment.federation(*words.split())
+    assert result.returncode == 8
+    assert result.stderr.startswith("federation: cloud: a file of the chain cannot be imported (")
+    assert str(file) in result.stderr
+    assert error in result.stderr
+    assert len(result.stderr.splitlines()) == 1
 
 
 def test_a_downgrade_without_a_terminal_needs_yes(deployment: Deployment) -> None:

@@ -57,6 +57,7 @@ KINDS: Mapping[str, Kind] = {
     "enum": Kind(
         lambda: postgresql.ENUM("pending", "done", name="queue_status", create_type=False), "'done'", ("'pending'",)
     ),
+    "generic enum": Kind(lambda: sa.Enum("low", "high", name="level"), "'low'", ("'high'",)),
     "odd enum": Kind(
         lambda: postgresql.ENUM("a", ODD_LABEL, name='Odd "enum"', create_type=False),
         _quoted(ODD_LABEL),
@@ -403,14 +404,20 @@ _COLUMNS = (
 )
 _BEFORE = Declaration((TableSpec("note", "id", None, (_GENERATED, *_COLUMNS)),), _FIRST)
 
-# What failed once: a generated column that goes away, odd defaults, privileges that change with the columns, types
-# that lose their arguments.
+# What failed once: a generated column that goes away, odd defaults, privileges that change with the columns, an enum
+# that its table would make, types that lose their arguments.
 ODD_EXPRESSIONS = History(_BEFORE, replace(_BEFORE, tables=(TableSpec("note", "id", None, _COLUMNS),)))
 PRIVILEGES_AND_COLUMNS = History(
     _BEFORE,
     Declaration(
         (TableSpec("note", "id", None, (*_COLUMNS, ColumnSpec("new", "integer"))),),
         replace(_FIRST, view_grants={"authenticated": _EVERY, "service_role": ("SELECT",)}),
+    ),
+)
+GENERIC_ENUM = History(
+    Declaration((TableSpec("note", "id", None, (ColumnSpec("text", "text"),)),), _FIRST),
+    Declaration(
+        (TableSpec("note", "id", None, (ColumnSpec("text", "text"), ColumnSpec("level", "generic enum"))),), _FIRST
     ),
 )
 _AMOUNT, _FEWER = (

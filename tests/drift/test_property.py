@@ -242,6 +242,7 @@ def removes(before: random_tables.Declaration, after: random_tables.Declaration)
 @given(history=random_tables.histories())
 @example(random_tables.ODD_EXPRESSIONS)
 @example(random_tables.PRIVILEGES_AND_COLUMNS)
+@example(random_tables.GENERIC_ENUM)
 @example(random_tables.FEWER_ARGUMENTS)
 def test_what_autogenerate_writes_runs_suffices_and_is_undone(
     playground: Playground, history: random_tables.History
