@@ -9,7 +9,10 @@ import sys
 import pytest
 from deployments import ALL, ROOT
 
+in_all = pytest.mark.skipif(not ALL, reason="make test-all runs it")
 
+
+@in_all
 def test_every_contender_of_the_lockstep_benchmark_reaches_head() -> None:
     command = [sys.executable, "benchmarks/lockstep.py", "--rounds", "1", "--json"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
@@ -31,7 +34,7 @@ def test_a_check_sends_no_statement_for_each_table() -> None:
     assert type(result["target"]["met"]) is bool
 
 
-@pytest.mark.skipif(not ALL, reason="make test-all runs it")
+@in_all
 def test_the_kits_benchmark_runs_it_beside_plain_pytest_postgresql() -> None:
     command = [sys.executable, "benchmarks/testkit.py", "--tests", "3", "--rounds", "1", "--json"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

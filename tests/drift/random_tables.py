@@ -415,10 +415,8 @@ PRIVILEGES_AND_COLUMNS = History(
     ),
 )
 GENERIC_ENUM = History(
-    Declaration((TableSpec("note", "id", None, (ColumnSpec("text", "text"),)),), _FIRST),
-    Declaration(
-        (TableSpec("note", "id", None, (ColumnSpec("text", "text"), ColumnSpec("level", "generic enum"))),), _FIRST
-    ),
+    Declaration((TableSpec("note", "id", None, (ColumnSpec("level", "generic enum"),)),), _FIRST),
+    Declaration((TableSpec("note", "id", None, ()),), _FIRST),
 )
 _AMOUNT, _FEWER = (
     (ColumnSpec("amount", amount), ColumnSpec("text", text))

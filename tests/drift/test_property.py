@@ -1,7 +1,7 @@
 """Random tables, a random change of them: what autogenerate writes runs, suffices, and can be undone.
 
 ``FEDERATION_EXAMPLES=2000 pytest tests/drift/test_property.py`` runs so many, over all versions together, each time
-others, and makes what fails as small as it can be, which takes minutes. `make test-all` runs 200 and `make test` 40,
+others, and makes what fails as small as it can be, which takes minutes. `make test-all` runs 200 and `make test` 20,
 always the same, and neither does.
 
 Not generated, because Alembic or SQLAlchemy does not do it:
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 MODULE = "federation_random_tables"
 SUITE = "FEDERATION_EXAMPLES" not in os.environ
-EXAMPLES = int(os.environ.get("FEDERATION_EXAMPLES", "200" if ALL else "40")) // len(find_binaries())
+EXAMPLES = int(os.environ.get("FEDERATION_EXAMPLES", "200" if ALL else "20")) // len(find_binaries())
 
 LOCAL_LINK = ('op.create_local_binding("v1")', 'op.drop_local_binding("v1")')
 CLOUD_LINK = (
