@@ -16,7 +16,7 @@ from federation.errors import PreconditionMissing
 from federation.operations.deployment import LINK, SERVICE, LinkRole, Role
 from federation.operations.grants import Privilege
 from federation.operations.policies import CreatePolicyOp
-from federation.operations.statements import expression
+from federation.operations.statements import expression, key
 from federation.operations.views import RLSView
 
 _LINK_ROLES: Mapping[str, LinkRole] = {"@link": LINK, "@service": SERVICE}
@@ -118,11 +118,6 @@ def server_default(column: Column[Any]) -> str | None:
     if isinstance(default.arg, str):
         return "'" + default.arg.replace("'", "''") + "'"
     return expression(default.arg).as_string(None)
-
-
-def key(type_: sa.Enum | postgresql.DOMAIN) -> tuple[str | None, str]:
-    """Schema, where one is declared, and name."""
-    return type_.schema, str(type_.name)
 
 
 def named_types(type_: sa.types.TypeEngine[Any]) -> Sequence[sa.Enum | postgresql.DOMAIN]:

@@ -25,11 +25,11 @@ from sqlalchemy.engine.reflection import ObjectKind
 from federation.config import Config
 from federation.databases import ddl
 from federation.drift.catalog import Relation, Server, read_relations, read_server, read_types
-from federation.drift.declared import Declared, key, named_types, server_default
+from federation.drift.declared import Declared, named_types, server_default
 from federation.errors import Refused, Side
 from federation.operations.deployment import LINK, SERVICE, LinkRole
 from federation.operations.policies import CreatePolicyOp
-from federation.operations.statements import column_definition, reflected, type_sql
+from federation.operations.statements import column_definition, key, reflected, type_sql
 from federation.operations.views import RLSView
 
 

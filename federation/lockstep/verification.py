@@ -25,6 +25,7 @@ from federation.config import Config
 from federation.databases import DATABASE_ERRORS, ddl, over_the_link
 from federation.errors import LockHeld, Side, Unreachable, VerificationFailed, from_database
 from federation.operations.bindings import NOBODY
+from federation.operations.views import READERS
 
 _HINT = "compare both sides with `federation check`; the release counts as failed"
 
@@ -208,26 +209,16 @@ def _columns(local: Connection, foreign: Sequence[Any]) -> None:
             raise _failed(f"column {schema}.{table}.{column} is {shown}, and {wanted} in the cloud", "local")
 
 
-# The foreign tables of the link, and the views that read one, be it through other views.
-_READS = """
+# The foreign tables of the link, before the views that read one.
+_LINK = """
     WITH RECURSIVE link AS (
         SELECT t.ftrelid AS oid, t.ftoptions FROM pg_foreign_table AS t
         JOIN pg_foreign_server AS s ON s.oid = t.ftserver AND s.srvname = :server),
-    reads (oid) AS (
-        SELECT w.ev_class FROM link AS l
-        JOIN pg_depend AS d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = l.oid
-            AND d.classid = 'pg_rewrite'::regclass
-        JOIN pg_rewrite AS w ON w.oid = d.objid
-        UNION
-        SELECT w.ev_class FROM reads AS r
-        JOIN pg_depend AS d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = r.oid
-            AND d.classid = 'pg_rewrite'::regclass
-        JOIN pg_rewrite AS w ON w.oid = d.objid AND w.ev_class <> r.oid)
 """
 
 
 def _reading(query: str) -> sa.TextClause:
-    return sa.text(_READS + query)
+    return sa.text(_LINK + READERS + query)
 
 
 # What lets somebody past the judged link role: a role that is denied, a view that is read as its owner, a mapping.

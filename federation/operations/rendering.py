@@ -17,7 +17,7 @@ from sqlalchemy.sql.elements import ClauseElement
 from sqlalchemy.types import TypeEngine
 
 from federation.operations.deployment import LinkRole
-from federation.operations.statements import as_text, escaped
+from federation.operations.statements import as_text, escaped, key
 
 if TYPE_CHECKING:
     from alembic.autogenerate.api import AutogenContext
@@ -193,6 +193,4 @@ def render_item(kind: str, item: object, context: AutogenContext) -> str | Liter
 def _is_made(item: Enum | postgresql.DOMAIN, context: AutogenContext) -> bool:
     """Whether autogenerate writes op.create_type where it is missing."""
     survey = context.migration_context.opts.get("federation_survey")
-    return survey is not None and any(
-        (one.schema, one.name) == (item.schema, item.name) for one in survey.declared.types
-    )
+    return survey is not None and key(item) in map(key, survey.declared.types)

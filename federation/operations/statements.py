@@ -8,7 +8,7 @@ from typing import Any
 
 from alembic.operations import Operations
 from psycopg import sql
-from sqlalchemy import Column, Computed
+from sqlalchemy import Column, Computed, Enum
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import Dialect
 from sqlalchemy.engine.interfaces import ReflectedColumn
@@ -35,6 +35,11 @@ def execute(operations: Operations, statement: sql.Composable) -> None:
 def type_sql(type_: TypeEngine[Any]) -> sql.SQL:
     """A declared type as PostgreSQL spells it, with its schema where one is given, and its collation."""
     return sql.SQL(type_.compile(dialect=DIALECT))
+
+
+def key(type_: Enum | postgresql.DOMAIN) -> tuple[str | None, str]:
+    """What tells a declared enum or domain from others: schema, where one is declared, and name."""
+    return type_.schema, str(type_.name)
 
 
 def expression(clause: ClauseElement | str) -> sql.SQL:

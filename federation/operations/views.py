@@ -27,6 +27,20 @@ from federation.operations.statements import execute
 if TYPE_CHECKING:
     from alembic.autogenerate.api import AutogenContext
 
+READERS = """
+    reads (oid) AS (
+        SELECT w.ev_class FROM link AS l
+        JOIN pg_catalog.pg_depend AS d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = l.oid
+            AND d.classid = 'pg_rewrite'::regclass
+        JOIN pg_catalog.pg_rewrite AS w ON w.oid = d.objid
+        UNION
+        SELECT w.ev_class FROM reads AS r
+        JOIN pg_catalog.pg_depend AS d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = r.oid
+            AND d.classid = 'pg_rewrite'::regclass
+        JOIN pg_catalog.pg_rewrite AS w ON w.oid = d.objid AND w.ev_class <> r.oid)
+"""
+"""The views and materialized views that read a relation of ``link (oid)``, be it through others; of WITH RECURSIVE."""
+
 
 @dataclass(frozen=True)
 class RLSView:

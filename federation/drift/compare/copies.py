@@ -8,25 +8,20 @@ import sqlalchemy as sa
 
 from federation.drift.finding import Finding
 from federation.drift.survey import Survey
+from federation.operations.views import READERS
 
-# A view depends on what it reads through its rewrite rule; views of views are followed.
 _COPIES = sa.text(
-    """
-    WITH RECURSIVE reader (oid) AS (
-        SELECT ftrelid FROM pg_catalog.pg_foreign_table AS f
+    f"""
+    WITH RECURSIVE link AS (
+        SELECT f.ftrelid AS oid FROM pg_catalog.pg_foreign_table AS f
         JOIN pg_catalog.pg_class AS c ON c.oid = f.ftrelid
-        WHERE c.relnamespace = to_regnamespace(quote_ident(:schema))
-        UNION
-        SELECT r.ev_class FROM reader
-        JOIN pg_catalog.pg_depend AS d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = reader.oid
-            AND d.classid = 'pg_rewrite'::regclass
-        JOIN pg_catalog.pg_rewrite AS r ON r.oid = d.objid
-    )
-    SELECT format('%I.%I', n.nspname, c.relname) FROM reader
-    JOIN pg_catalog.pg_class AS c ON c.oid = reader.oid AND c.relkind = 'm'
+        WHERE c.relnamespace = to_regnamespace(quote_ident(:schema))),
+    {READERS}
+    SELECT format('%I.%I', n.nspname, c.relname) FROM reads AS r
+    JOIN pg_catalog.pg_class AS c ON c.oid = r.oid AND c.relkind = 'm'
     JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
     ORDER BY 1
-    """
+    """  # noqa: S608
 )
 
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from alembic.operations import MigrateOperation
 
-from federation.drift.declared import key
 from federation.drift.survey import Survey
+from federation.operations.statements import key
 from federation.operations.types import CreateTypeOp
 
 
