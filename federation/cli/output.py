@@ -9,7 +9,10 @@ from __future__ import annotations
 import functools
 import io
 import json
+import logging
+import signal
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +26,11 @@ from federation.errors import FederationError, Interrupted
 
 SCHEMA_VERSION = 1
 """Version of the JSON objects; a key that changes its meaning raises it, a new key does not."""
+
+# A session that broke or was interrupted is told of in one sentence; what these two log about it besides would stand
+# there without a handler. Whoever sets up logging still reads it.
+for _library in ("psycopg", "sqlalchemy"):
+    logging.getLogger(_library).addHandler(logging.NullHandler())
 
 _UNWRAPPED = 10_000
 """Columns of what is no terminal: a log's lines are not folded."""
@@ -42,6 +50,21 @@ class Result:
     exit_code: int = 0
 
 
+def _swallowed(unraisable: sys.UnraisableHookArgs) -> None:
+    """Ctrl-C comes again where Python has dropped it, as it drops all that is raised in a destructor.
+
+    https://docs.python.org/3/library/sys.html#sys.unraisablehook
+    """
+    if not issubclass(unraisable.exc_type, KeyboardInterrupt):
+        sys.__unraisablehook__(unraisable)
+        return
+    main = threading.main_thread().ident
+    assert main is not None  # noqa: S101  # it runs
+    again = threading.Timer(0.01, signal.pthread_kill, (main, signal.SIGINT))  # not from within the destructor
+    again.daemon = True
+    again.start()
+
+
 def common(function: Callable[..., Result]) -> Callable[..., None]:
     """Give a command ``--config`` and ``--json``; it gets a Config first and returns a Result."""
 
@@ -52,6 +75,8 @@ def common(function: Callable[..., Result]) -> Callable[..., None]:
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(errors="replace")  # an arrow that a terminal cannot show stops nothing
+        if sys.unraisablehook is sys.__unraisablehook__:
+            sys.unraisablehook = _swallowed
         try:
             result = function(Config.load(config_path), **arguments)
         except FederationError as error:

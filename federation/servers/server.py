@@ -33,6 +33,9 @@ _SETTINGS = {
     "listen_addresses": HOST,
     "unix_socket_directories": "",
     "max_connections": "200",
+    # PostgreSQL 15 ends neither by itself nor by a signal to its children while a client that came after the stop has
+    # said nothing yet (SignalSomeChildren in postmaster.c passes over such a child); a minute is the default.
+    "authentication_timeout": "10s",
     "password_encryption": "scram-sha-256",
     "timezone": "UTC",
     "log_timezone": "UTC",

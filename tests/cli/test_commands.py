@@ -127,3 +127,30 @@ def test_the_module_is_the_command() -> None:
         [sys.executable, "-m", "federation", "--version"], capture_output=True, text=True, check=True
     )
     assert result.stdout.startswith("federation, version ")
+
+
+INTERRUPTED_IN_A_DESTRUCTOR = """
+import click, os, signal, threading
+from federation.cli.output import Result, common
+
+class Dropped:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGINT)
+        threading.Event().wait(60)
+
+@click.command()
+@common
+def command(config):
+    Dropped()
+    threading.Event().wait(60)
+    return Result({}, "not interrupted")
+
+command()
+"""
+
+
+def test_ctrl_c_in_a_destructor_which_python_drops_ends_the_command() -> None:
+    told = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED_IN_A_DESTRUCTOR], capture_output=True, text=True, timeout=90, check=False
+    )
+    assert (told.returncode, told.stdout, told.stderr) == (130, "", "federation: interrupted\n")

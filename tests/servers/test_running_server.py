@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import ordinary_user
@@ -132,6 +134,17 @@ def test_it_stops_and_starts_again_at_the_same_address_with_its_rows(binaries: B
             with psycopg.connect(url) as connection:
                 assert connection.execute("SELECT n FROM kept").fetchone() == (1,)
         assert server.pid != pid
+
+
+def test_it_stops_while_a_client_that_came_last_says_nothing(binaries: Binaries) -> None:
+    """PostgreSQL 15 waits for such a client until its `authentication_timeout`, by default longer than we wait."""
+    with Server(binaries) as server, ExitStack() as clients:
+        os.kill(server.pid, signal.SIGSTOP)
+        for _ in range(20):
+            clients.enter_context(socket.create_connection((server.host, server.port)))
+        os.kill(server.pid, signal.SIGQUIT)
+        os.kill(server.pid, signal.SIGCONT)
+        server.stop("immediate")
 
 
 def test_it_takes_another_port_when_one_is_taken(binaries: Binaries, monkeypatch: pytest.MonkeyPatch) -> None:
