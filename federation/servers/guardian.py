@@ -60,8 +60,12 @@ class GuardedFolder:
         pipe, told = self._guardian.stdin, self._guardian.stdout
         assert pipe and told, "both are pipes"  # noqa: S101, PT018
         self._pipe = pipe
-        with told:
-            self.path = Path(told.readline().decode().removesuffix("\n"))
+        try:
+            with told:
+                self.path = Path(told.readline().decode().removesuffix("\n"))
+        except BaseException:  # Ctrl-C: the folder is there, or will be
+            self.close()
+            raise
         if not self.path.is_absolute():
             self._pipe.close()
             self._guardian.wait()

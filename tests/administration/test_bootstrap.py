@@ -137,9 +137,12 @@ def test_the_link_roles_can_do_little_and_are_bounded(pair: Pair) -> None:
                 "statement_timeout=30s",
                 "idle_in_transaction_session_timeout=60s",
                 "temp_file_limit=1GB",
+                "lc_messages=C",
             ]
+        assert connection.execute("SHOW lc_messages").fetchone() != ("C",)
     with psycopg.connect(pair.local.url("bounded_link", PASSWORDS["link"], "bounded")) as connection:
         assert connection.execute("SHOW temp_file_limit").fetchone() == ("1GB",)
+        assert connection.execute("SHOW lc_messages").fetchone() == ("C",)
         for command in ("CREATE TEMPORARY TABLE t ()", "CREATE TABLE public.t ()", "CREATE SCHEMA s"):
             with pytest.raises(psycopg.errors.InsufficientPrivilege), connection.transaction():
                 connection.execute(command)

@@ -88,16 +88,20 @@ def statements(config: Config) -> Iterator[Statement]:
     )
     yield from create_schema(config, owner)
     for (user, _), _limit in logins:
-        yield from _bounds(config, user, database)
+        yield from _settings(config, user, database)
 
 
-def _bounds(config: Config, user: str, database: str) -> Iterator[Statement]:
-    """A caller in the cloud can choose expensive expressions and hold locks; only the hospital can bound that."""
+def _settings(config: Config, user: str, database: str) -> Iterator[Statement]:
+    """Limits: a caller in the cloud can choose expensive expressions and hold locks, and only the hospital can bound that.
+
+    And English: the app reads messages, and gets the hospital's as they are.
+    """
     settings = {
         "lock_timeout": config.link.lock_timeout,
         "statement_timeout": config.link.statement_timeout,
         "idle_in_transaction_session_timeout": IDLE_TIMEOUT,
         "temp_file_limit": TEMP_FILE_LIMIT,
+        "lc_messages": "C",
     }
     for name, value in settings.items():
         yield Statement(
@@ -106,8 +110,8 @@ def _bounds(config: Config, user: str, database: str) -> Iterator[Statement]:
                 sql.Identifier(user), sql.Identifier(database), sql.Identifier(name), sql.Literal(value)
             ),
             # Superusers' own, or theirs to whom one granted it.
-            unless=sql.SQL("SELECT 1 WHERE NOT has_parameter_privilege('temp_file_limit', 'SET')")
-            if name == "temp_file_limit"
+            unless=sql.SQL("SELECT 1 WHERE NOT has_parameter_privilege({}, 'SET')").format(sql.Literal(name))
+            if name in {"temp_file_limit", "lc_messages"}
             else None,
         )
 
