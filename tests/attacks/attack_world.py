@@ -71,6 +71,7 @@ class Names:
     server: str = "naive"
     foreign_patients: str = "naive.hospital_patients"
     function: str = "naive.patients_of_claims"
+    owners_view: str = "naive.everybody"
 
     def fill(self, statement: str) -> str:
         """``statement`` with the names in it. Not by str.format: function bodies and JSON hold braces of their own."""
@@ -83,12 +84,24 @@ OURS = Names(
     "hospital",
     "federation_link.hospital_patients",
     "public.patients_of_claims",
+    "public.patients_of_the_app",
 )
+AT_THE_HOSPITAL = Names("public.hospital_patients", "public.hospital_queues")
 NAIVE = Names("naive.mine")
 OPEN = Names("naive.hospital_patients")
+OPEN_VIEW = Names("naive.everybody")
 BY_SETTING = Names("naive.by_setting")
 IMMUTABLE = Names("naive.by_immutable")
-"""Us, and naive ways: a filter in a view, the tutorial itself, a filter by a setting, one by an IMMUTABLE function."""
+"""Us, and naive ways: a filter in a view, the tutorial itself, a view over it, a filter by a setting, by an IMMUTABLE
+function."""
+
+VICTIMS = f"""
+    SELECT (SELECT count(*) || ' ' || md5(string_agg(p::text, ',' ORDER BY id)) FROM {{patients}} AS p
+            WHERE linked_user_id = '{B.sub}'),
+           (SELECT count(*) || ' ' || md5(string_agg(q::text, ',' ORDER BY id)) FROM {{queues}} AS q
+            WHERE doctor_id = '{B.sub}')
+"""
+"""How many rows the victim has, and a sum of them: whatever is written to one of them changes it."""
 
 
 def marks(output: str) -> set[str]:
@@ -128,11 +141,21 @@ class World:
     def victims_rows(self) -> object:
         """A sum of the victim's rows as they are at the hospital."""
         with self.deployment.superuser("local") as superuser:
-            return superuser.execute(
-                "SELECT count(*), md5(string_agg(p::text, ',' ORDER BY id)) FROM hospital_patients AS p "
-                "WHERE linked_user_id = %s",
-                [B.sub],
-            ).fetchone()
+            return superuser.execute(AT_THE_HOSPITAL.fill(VICTIMS)).fetchone()  # type: ignore[arg-type]
+
+    @contextmanager
+    def undone(self) -> Iterator[None]:
+        """The hospital's rows afterwards as they were, in the same order, whatever was committed meanwhile."""
+        tables = ("hospital_patients", "hospital_queues")
+        with self.deployment.superuser("local") as superuser:
+            for table in tables:
+                superuser.execute(f"CREATE TEMP TABLE kept_{table} AS SELECT * FROM public.{table}")  # type: ignore[arg-type]
+            try:
+                yield
+            finally:
+                superuser.execute("TRUNCATE public.hospital_patients CASCADE")
+                for table in tables:
+                    superuser.execute(f"INSERT INTO public.{table} SELECT * FROM kept_{table}")  # type: ignore[arg-type]
 
     def leaks(self, output: str) -> list[str]:
         """What of the victim's, or of the link's secrets, is in ``output``."""
@@ -168,7 +191,7 @@ def ask(connection: psycopg.Connection[Any], statement: str) -> str:
                     seen += [bytes(data).decode() for data in copy]
             elif statement.startswith("COPY"):
                 with cursor.copy(statement) as copy:  # type: ignore[arg-type]
-                    copy.write(f"{uuid.uuid4()}\t{SITE_ID}\tBy copy\n")
+                    copy.write(f"{uuid.uuid4()}\t{SITE_ID}\tBy copy\t{B.sub}\n")
             else:
                 cursor.execute(statement)  # type: ignore[arg-type]
                 while True:
@@ -311,9 +334,7 @@ _NAIVE = """
         WHERE linked_user_id::text = current_setting('federation.account', true);
     CREATE FUNCTION naive.account() RETURNS uuid LANGUAGE sql IMMUTABLE AS 'SELECT auth.uid()';
     CREATE VIEW naive.by_immutable AS SELECT * FROM naive.hospital_patients WHERE linked_user_id = naive.account();
-    CREATE TABLE naive.caller (sub uuid);
-    CREATE VIEW naive.remembered AS
-        SELECT * FROM naive.hospital_patients WHERE linked_user_id = (SELECT sub FROM naive.caller);
+    CREATE VIEW naive.everybody AS SELECT * FROM naive.hospital_patients;
     CREATE FUNCTION naive.patients_of_claims() RETURNS SETOF text
         LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$
         BEGIN
@@ -325,7 +346,8 @@ _NAIVE = """
     GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA naive TO anon, authenticated, service_role;
 """
 
-# The app's own functions over the same tables: one asks as its caller, the others as the owner, who sees all.
+# The app's own functions and view over the same tables: one function asks as its caller, the others as the owner, who
+# sees all.
 _OURS = """
     CREATE FUNCTION public.patients_of_claims() RETURNS SETOF text
         LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -333,4 +355,15 @@ _OURS = """
     CREATE FUNCTION public.how_many() RETURNS bigint
         LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS
         'SELECT count(*) * 1000 FROM public.hospital_patients';
+    CREATE FUNCTION public.fetch_from(opened refcursor) RETURNS SETOF text
+        LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+        DECLARE fetched record;
+        BEGIN
+            LOOP FETCH opened INTO fetched; EXIT WHEN NOT FOUND; RETURN NEXT fetched::text; END LOOP;
+        END $$;
+    CREATE FUNCTION public.admit(hospital uuid) RETURNS void
+        LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS
+        $$ INSERT INTO public.hospital_patients (hospital_id, name) VALUES (hospital, 'Admitted') $$;
+    CREATE VIEW public.patients_of_the_app AS SELECT * FROM public.hospital_patients;
+    GRANT ALL ON public.patients_of_the_app TO anon, authenticated;
 """

@@ -6,7 +6,27 @@ import re
 from dataclasses import dataclass
 
 import pytest
-from attack_world import ANON, ATTACKERS, NAIVE, OPEN, OTHER_HOSPITAL, OURS, A, B, Names, World, ask, begin, request
+from attack_world import (
+    ANON,
+    ATTACKERS,
+    NAIVE,
+    OPEN,
+    OPEN_VIEW,
+    OTHER_HOSPITAL,
+    OURS,
+    PATIENT,
+    SERVICE,
+    STRANGER,
+    VICTIMS,
+    A,
+    B,
+    Caller,
+    Names,
+    World,
+    ask,
+    begin,
+    request,
+)
 
 from federation.servers.pair import SITE_ID
 
@@ -15,13 +35,13 @@ from federation.servers.pair import SITE_ID
 class Attack:
     """Statements of one transaction, committed with us and rolled back on the naive set-up.
 
-    ``refused`` if PostgreSQL has no such thing for a foreign table or a view: then nobody's rows come out anywhere.
+    ``silent`` if nothing comes back where it succeeds: the naive set-up's victim then has other rows than before.
     """
 
     name: str
     steps: tuple[str, ...]
     naive: Names = OPEN
-    refused: bool = False
+    silent: bool = False
 
 
 ATTACKS = [
@@ -62,7 +82,7 @@ ATTACKS = [
     Attack(
         "LOCK TABLE, then reading",
         ("LOCK TABLE {patients} IN ACCESS SHARE MODE", "SELECT id FROM {patients}"),
-        refused=True,
+        OPEN_VIEW,
     ),
     Attack(
         "through a cursor",
@@ -81,23 +101,31 @@ ATTACKS = [
         ),
     ),
     Attack("the foreign table itself", ("UPDATE {foreign_patients} SET name = 'x' RETURNING id",)),
+    Attack("through a view of the owner's", ("UPDATE {owners_view} SET token_number = '13' RETURNING id, name",)),
     Attack(
-        "MERGE",
+        "MERGE, which has no foreign table for its target, into a temporary table",
         (
-            "MERGE INTO {patients} p USING (SELECT 77 AS age) s ON p.age = s.age "
-            "WHEN MATCHED THEN UPDATE SET name = 'x'",
+            "CREATE TEMP TABLE merged (id uuid, name text) ON COMMIT DROP",
+            "MERGE INTO merged m USING {patients} p ON m.id = p.id WHEN NOT MATCHED THEN INSERT VALUES (p.id, p.name)",
+            "SELECT * FROM merged",
         ),
-        refused=True,
     ),
-    Attack("TRUNCATE", ("TRUNCATE {patients}", "TRUNCATE {foreign_patients}"), refused=True),
-    Attack("COPY into the table", ("COPY {patients} (id, hospital_id, name) FROM STDIN",), refused=True),
     Attack(
-        "ON CONFLICT DO UPDATE",
+        "ON CONFLICT DO NOTHING",
         (
-            "INSERT INTO {patients} (hospital_id, name) VALUES (gen_random_uuid(), 'x') "
-            "ON CONFLICT (id) DO UPDATE SET name = 'x' RETURNING id",
+            "INSERT INTO {patients} (id, hospital_id, name, linked_user_id) "
+            "SELECT gen_random_uuid(), hospital_id, id || name, linked_user_id FROM {patients} WHERE age = 77 "
+            "ON CONFLICT DO NOTHING RETURNING name",
         ),
-        refused=True,
+    ),
+    Attack("TRUNCATE", ("TRUNCATE {patients} CASCADE", "TRUNCATE {foreign_patients} CASCADE"), silent=True),
+    Attack(
+        "COPY into the table",
+        tuple(
+            f"COPY {{{table}}} (id, hospital_id, name, linked_user_id) FROM STDIN"
+            for table in ("patients", "foreign_patients")
+        ),
+        silent=True,
     ),
 ]
 
@@ -106,35 +134,42 @@ ATTACKS = [
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name)
 def test_the_victims_rows_are_neither_written_nor_returned(world: World, attack: Attack, savepoints: bool) -> None:
     before = world.victims_rows()
-    with world.pooled() as connection:
+    with world.undone(), world.pooled() as connection:
         request(connection, B, ["SELECT count(*) FROM public.hospital_patients"])
         for caller in ATTACKERS:
-            commit = caller.rows == 0  # an account may write its own rows, and the other tests need them
             steps = [OURS.fill(step) for step in attack.steps]
-            output = request(connection, caller, steps, read_only=False, savepoints=savepoints, commit=commit)
+            output = request(connection, caller, steps, read_only=False, savepoints=savepoints, commit=True)
             assert not world.leaks(output), f"{caller.name}: {output}"
-    assert world.victims_rows() == before
+        assert world.victims_rows() == before
 
 
-@pytest.mark.parametrize("attack", [attack for attack in ATTACKS if not attack.refused], ids=lambda attack: attack.name)
+@pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name)
 def test_the_same_write_succeeds_on_the_naive_set_up(world: World, attack: Attack) -> None:
     with world.pooled() as connection:
-        steps = [attack.naive.fill(step) for step in attack.steps]
-        output = request(connection, A, steps, read_only=False)
-    assert B.mark in output, output
+        begin(connection, A, read_only=False)
+        before = ask(connection, OPEN.fill(VICTIMS))
+        output = "\n".join(ask(connection, attack.naive.fill(step)) for step in attack.steps)
+        after = ask(connection, OPEN.fill(VICTIMS))
+        connection.execute("ROLLBACK")
+    if attack.silent:
+        assert "ERROR" not in output + after
+        assert after != before
+    else:
+        assert B.mark in output, output
 
 
-MOVES = [
+MOVES = {
     "INSERT INTO {patients} (id, hospital_id, name, linked_user_id) "
-    f"VALUES (gen_random_uuid(), '{OTHER_HOSPITAL}', 'Eve', '{A.sub}')",
+    f"VALUES (gen_random_uuid(), '{OTHER_HOSPITAL}', 'Eve', '{A.sub}')": {A},
     "INSERT INTO {patients} (id, hospital_id, name, linked_user_id) "
-    f"VALUES (gen_random_uuid(), '{SITE_ID}', 'Eve', '{B.sub}')",
-    f"INSERT INTO {{patients}} (id, hospital_id, name) VALUES (gen_random_uuid(), '{SITE_ID}', 'Eve')",
-    f"UPDATE {{patients}} SET hospital_id = '{OTHER_HOSPITAL}'",
-    f"UPDATE {{patients}} SET linked_user_id = '{B.sub}'",
-    "UPDATE {patients} SET linked_user_id = NULL",
-    "UPDATE {patients} SET hospital_id = gen_random_uuid(), linked_user_id = gen_random_uuid()",
-]
+    f"VALUES (gen_random_uuid(), '{SITE_ID}', 'Eve', '{B.sub}')": set(),
+    f"INSERT INTO {{patients}} (id, hospital_id, name) VALUES (gen_random_uuid(), '{SITE_ID}', 'Eve')": set(),
+    f"UPDATE {{patients}} SET hospital_id = '{OTHER_HOSPITAL}'": {A, B, PATIENT},
+    f"UPDATE {{patients}} SET linked_user_id = '{B.sub}'": set(),
+    "UPDATE {patients} SET linked_user_id = NULL": set(),
+    "UPDATE {patients} SET hospital_id = gen_random_uuid(), linked_user_id = gen_random_uuid()": set(),
+}
+"""Rows for another hospital or account, and whose policy lets the row through: they are refused by the view's check."""
 
 
 @pytest.mark.parametrize("move", MOVES)
@@ -144,12 +179,70 @@ def test_no_row_is_put_or_moved_where_its_account_may_not_write(world: World, mo
             continue
         with world.pooled() as connection:
             output = request(connection, caller, [OURS.fill(move)], read_only=False)
-        # Who has no rows moves none; everybody else is refused.
-        assert re.search(r"\| (42501|44000) \|", output) or ("UPDATE 0" in output and caller.rows == 0), (
-            f"{caller.name}: {output}"
-        )
+        if caller is STRANGER and move.startswith("UPDATE"):
+            assert output.startswith("UPDATE 0\n"), "who has no rows moves none"
+        else:
+            assert f"ERROR | {'44000' if caller in MOVES[move] else '42501'} |" in output, f"{caller.name}: {output}"
     with world.pooled() as connection:  # the negative control: the naive set-up takes it
         assert "ERROR" not in request(connection, A, [OPEN.fill(move)], read_only=False)
+
+
+TO_ANOTHER_HOSPITAL = {
+    "INSERT": "INSERT INTO {patients} (hospital_id, name, linked_user_id) "
+    f"VALUES ('{OTHER_HOSPITAL}', 'Asha herself', '{A.sub}') RETURNING *",
+    "UPDATE": f"UPDATE {{patients}} SET hospital_id = '{OTHER_HOSPITAL}' WHERE age = 30 RETURNING *",
+}
+SITE_CHECK = (
+    f"ALTER TABLE hospital_patients ADD CONSTRAINT site CHECK (hospital_id = '{SITE_ID}') NOT VALID",
+    "ALTER TABLE hospital_patients DROP CONSTRAINT site",
+)
+POLICY_OF_THE_SITE = (
+    "CREATE POLICY site ON hospital_patients AS RESTRICTIVE TO PUBLIC USING (true) "
+    f"WITH CHECK (hospital_id = '{SITE_ID}')",
+    "DROP POLICY site ON hospital_patients",
+)
+
+
+@pytest.mark.parametrize("caller", [A, SERVICE], ids=lambda caller: caller.name)
+@pytest.mark.parametrize("write", TO_ANOTHER_HOSPITAL)
+def test_the_hospitals_own_refusal_of_another_hospitals_row_carries_no_row(
+    world: World, write: str, caller: Caller
+) -> None:
+    """Its policy (42501) or its CHECK (23514), whichever there is, comes before the cloud's view has a row to quote."""
+    statement = OURS.fill(TO_ANOTHER_HOSPITAL[write])
+    for (made, dropped), refusal in ((SITE_CHECK, "23514"), (POLICY_OF_THE_SITE, "42501")):
+        with world.remotely(made, dropped), world.pooled() as connection:
+            output = request(connection, caller, [statement], read_only=False)
+        assert f"ERROR | {refusal} |" in output, output
+        assert "Failing row" not in output
+        assert "Asha" not in output
+
+
+@pytest.mark.parametrize("caller", [A, SERVICE], ids=lambda caller: caller.name)
+@pytest.mark.parametrize("write", TO_ANOTHER_HOSPITAL)
+def test_where_the_hospital_does_not_refuse_it_the_views_check_quotes_the_callers_row(
+    world: World, write: str, caller: Caller
+) -> None:
+    """It does to whoever sent the row, and to the cloud's log unless log_error_verbosity is terse (docs/secure.md)."""
+    log = world.deployment.pair.cloud.log_text
+    quoted = []
+    for verbosity in ("default", "terse"):
+        with world.deployment.superuser("cloud") as superuser:
+            superuser.execute(f"ALTER ROLE authenticator SET log_error_verbosity = {verbosity}")  # type: ignore[arg-type]
+        try:
+            length = len(log())
+            with world.pooled() as connection:
+                output = request(connection, caller, [OURS.fill(TO_ANOTHER_HOSPITAL[write])], read_only=False)
+            logged = log()[length:]
+        finally:
+            with world.deployment.superuser("cloud") as superuser:
+                superuser.execute("ALTER ROLE authenticator RESET log_error_verbosity")
+        assert "ERROR | 44000 |" in output
+        assert re.search(r"Failing row contains \(.*Asha", output), output
+        assert not world.leaks(output)
+        assert "new row violates check option" in logged
+        quoted.append("Failing row contains" in logged)
+    assert quoted == [True, False]
 
 
 def test_a_grant_too_many_on_the_private_schema_opens_no_row(world: World) -> None:
@@ -210,7 +303,10 @@ def test_a_unique_key_tells_that_it_is_taken_and_nothing_else(world: World) -> N
         begin(connection, A, read_only=False)
         ours = ask(connection, OURS.fill(insert))
         connection.execute("ROLLBACK")
+        unharmed = request(connection, A, [OURS.fill(f"{insert} ON CONFLICT DO NOTHING RETURNING *")], read_only=False)
         naive = request(connection, A, [OPEN.fill(insert)], read_only=False)
     assert "| 23505 |" in ours
     assert not world.leaks(ours), ours
+    assert unharmed.startswith("INSERT 0 0\n")
+    assert not world.leaks(unharmed), unharmed
     assert f"Key (id)=({victims}) already exists" in naive
