@@ -43,7 +43,8 @@ def steps_up(releases: Releases, local: int, cloud: int, target: int) -> list[St
             f"the cloud, at {releases.at(cloud) or 'base'}, cannot catch up: release {releases.at(contract)} has "
             "removed what it would import",
             side="local",
-            hint=f"alembic -n local downgrade {releases.at(contract - 1)}, then run the command again",
+            hint=f"federation downgrade {releases.at(contract - 1)}, which brings the cloud there, too; then "
+            "run the command again",
         )
     if min(local, cloud) > target:
         raise Refused(
@@ -70,19 +71,28 @@ def steps_up(releases: Releases, local: int, cloud: int, target: int) -> list[St
 def steps_down(releases: Releases, local: int, cloud: int, target: int) -> list[Step]:
     """From the two positions down to ``target``: release by release, each in its opposite order.
 
-    Raises Refused when a side is below ``target``.
+    A cloud that is below ``target`` is brought up to it once the hospital is there. Raises Refused when the hospital is
+    below it, or lacks what the cloud imports on its way down.
     """
-    if min(local, cloud) < target:
-        side: Side = "local" if local < target else "cloud"
+    if local < target:
         raise Refused(
-            f"the database is at {releases.at(min(local, cloud)) or 'base'}, below {releases.at(target)}",
-            side=side,
-            hint=f"federation upgrade {releases.at(target)}",
+            f"the database is at {releases.at(local) or 'base'}, below {releases.at(target)}",
+            side="local",
+            hint=f"federation upgrade {releases.at(max(target, cloud))}",
         )
+    for n in range(cloud, max(local, target), -1):
+        if releases.is_contract(releases.ids[n - 1]) and not releases.fit(local, n - 1):
+            raise Refused(
+                f"undoing contract release {releases.at(n)}, the cloud imports what the hospital, at "
+                f"{releases.at(local) or 'base'}, does not have",
+                side="local",
+                hint=f"federation upgrade {releases.at(cloud)}, then run the command again",
+            )
     positions: dict[Side, int] = {"local": local, "cloud": cloud}
-    return [
+    down = [
         Step(releases.ids[n - 1], side, Direction.DOWN, releases.at(n - 1))
         for n in range(max(local, cloud), target, -1)
         for side in reversed(releases.order(releases.ids[n - 1]))
         if positions[side] >= n
     ]
+    return down + (steps_up(releases, target, cloud, target) if cloud < target else [])

@@ -32,9 +32,18 @@ _IN_THE_WAY = sa.text(
 
 
 def check(
-    config: Config, releases: Releases, steps: list[Step], sessions: dict[Side, Connection], *, at_base: bool
+    config: Config,
+    releases: Releases,
+    steps: list[Step],
+    sessions: dict[Side, Connection],
+    *,
+    at_base: bool,
+    no_hospital_yet: bool,
 ) -> None:
-    """Raise what would stop one of ``steps`` half-way; ``at_base``: the hospital is there. Reads only.
+    """Raise what would stop one of ``steps`` half-way. Reads only.
+
+    ``at_base``: the hospital is there; ``no_hospital_yet``: it has no books either, which its first step makes, so that
+    a link that is there already cannot be told from one that leads elsewhere.
 
     PreconditionMissing for a role, privilege, extension or setting, Refused for a step without a downgrade, for a
     table of an exported name that is not the toolkit's or a link that leads elsewhere, Unreachable for one that leads
@@ -44,7 +53,8 @@ def check(
         for side, session in sessions.items():
             preconditions.require(session, config, side)
         refuse_tables_in_the_way(config, "cloud", sessions["cloud"])
-        require_link(config, sessions["cloud"])
+        if not no_hospital_yet:
+            require_link(config, sessions["cloud"])
         if at_base:
             refuse_tables_in_the_way(config, "local", sessions["local"])
     for step in steps:

@@ -126,6 +126,8 @@ class _Run:
         """The step whose COMMIT was answered last."""
         self.sound = True
         """Whether the databases passed verification so far: a release is not undone for what it found broken."""
+        self.unmarked = False
+        """Whether the hospital has no mark: its first step makes one, of a cloud at base."""
 
     def go(self, target: str, direction: Direction, *, wait: bool) -> Outcome:
         with run_lock(self.config, wait=wait), self.stack:
@@ -134,7 +136,10 @@ class _Run:
             position = resolve(self.releases, target, local, cloud)
             plan = steps_up if direction is Direction.UP else steps_down
             steps = plan(self.releases, local, cloud, position)
-            preflight.check(self.config, self.releases, steps, self.sessions, at_base=local == 0)
+            self.unmarked = local == 0 and guard.mark(self.sessions["local"]) is None
+            preflight.check(
+                self.config, self.releases, steps, self.sessions, at_base=local == 0, no_hospital_yet=self.unmarked
+            )
             drop_set_aside(self.config, self.sessions["local"])  # what a killed run has left
             if steps and local == cloud:
                 self.sound = False
@@ -218,9 +223,10 @@ class _Run:
             )
         )
         self.committed = step
-        if step.side == "cloud":
+        if step.side == "cloud" or self.unmarked:
             self.patiently(lambda: guard.settle(self.sessions["local"], self.sessions["cloud"]))
-        else:
+            self.unmarked = False
+        if step.side == "local":
             drop_set_aside(self.config, self.sessions["local"])
         return time.perf_counter() - started
 
@@ -275,7 +281,9 @@ class _Run:
             failure.message += f"; both databases are at {self.releases.at(local) or 'base'}"
             return failure
         at = {side: self.releases.at(n) or "base" for side, n in zip(SIDES, (local, cloud), strict=True)}
-        close = f"federation {step.direction.value} {step.to or 'base'}"
+        # On the way up a side may be beyond this release: a hospital that was ahead, a backup that was restored.
+        to = self.releases.at(max(local, cloud)) if step.direction is Direction.UP else step.to
+        close = f"federation {step.direction.value} {to or 'base'}"
         return ReleasesDiffer(
             f"{failure.message}; local is at {at['local']}, cloud at {at['cloud']}",
             side=failure.side,

@@ -70,7 +70,7 @@ class Status:
             case State.LOCAL_AHEAD:
                 contract = self.releases.contract_in_the_way(*self.positions)
                 if contract is not None:
-                    return f"alembic -n local downgrade {self.releases.at(contract - 1)}"
+                    return f"federation downgrade {self.releases.at(contract - 1)}"
                 return f"federation upgrade {self.local}"
             case State.CLOUD_AHEAD:
                 return f"federation upgrade {self.cloud}"

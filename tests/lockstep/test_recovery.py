@@ -21,16 +21,25 @@ if TYPE_CHECKING:
     from deployments import Deployment, Deployments
 
 
+COLOURED = {
+    side: tuple(body.replace('"text"', '"colour"') for body in chain["0002"])
+    for side, chain in (("local", three.LOCAL), ("cloud", three.CLOUD))
+}
+"""What 0002 does, for another column."""
+
+
 @pytest.fixture
-def pair_of_four(deployments: Deployments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Deployment]:
-    """Releases 0001 to 0003 that add, and 0004 that takes a column away, on two databases at base."""
-    chains = {
-        side: {**chain, "0004": chain["0002"][::-1]} for side, chain in (("local", three.LOCAL), ("cloud", three.CLOUD))
-    }
-    with deployments.at_base(three.write(tmp_path, local=chains["local"], cloud=chains["cloud"])) as deployment:
-        for side in chains:
-            file = deployment.root / "versions" / side / "0004.py"
-            file.write_text(file.read_text() + '\n\nphase = "contract"\n')
+def pair_of_five(deployments: Deployments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Deployment]:
+    """Releases 0001 to 0003 that add, 0004 that takes a column away, 0005 that adds one; two databases at base."""
+    three.write(
+        tmp_path,
+        local=three.LOCAL | {"0004": three.LOCAL["0002"][::-1], "0005": COLOURED["local"]},
+        cloud=three.CLOUD | {"0004": three.CLOUD["0002"][::-1], "0005": COLOURED["cloud"]},
+    )
+    for side in COLOURED:
+        file = tmp_path / "versions" / side / "0004.py"
+        file.write_text(file.read_text() + '\n\nphase = "contract"\n')
+    with deployments.at_base(tmp_path) as deployment:
         deployment.enter(monkeypatch)
         yield deployment
 
@@ -114,10 +123,36 @@ def cloud_restored_from_an_older_backup(deployment: Deployment) -> None:
     restore()
 
 
+def local_restored_to_base(deployment: Deployment) -> None:
+    restore = backup(deployment, "local")
+    upgrade(deployment.config, "0003")
+    restore()
+
+
+def local_restored_to_base_by_a_dba(deployment: Deployment) -> None:
+    """The hospital's new books know nothing of the cloud."""
+    local_restored_to_base(deployment)
+    run(deployment, "alembic -n local upgrade 0003")
+
+
 def local_restored_from_before_a_contract(deployment: Deployment) -> None:
     upgrade(deployment.config, "0003")
     restore = backup(deployment, "local")
     upgrade(deployment.config, "0004")
+    restore()
+
+
+def local_restored_from_long_before_a_contract(deployment: Deployment) -> None:
+    """The hospital lacks the column that the cloud's way down over the contract release imports."""
+    upgrade(deployment.config, "0001")
+    restore = backup(deployment, "local")
+    upgrade(deployment.config)
+    restore()
+
+
+def local_restored_to_base_from_after_a_contract(deployment: Deployment) -> None:
+    restore = backup(deployment, "local")
+    upgrade(deployment.config)
     restore()
 
 
@@ -144,15 +179,27 @@ def cloud_restored_from_before_a_contract(deployment: Deployment) -> None:
     restore()
 
 
+def cloud_restored_from_long_before_a_contract(deployment: Deployment) -> None:
+    """What 0002 of the cloud imports, 0004 at the hospital has removed."""
+    upgrade(deployment.config, "0001")
+    restore = backup(deployment, "cloud")
+    upgrade(deployment.config)
+    restore()
+
+
 @dataclass(frozen=True)
 class Case:
-    """A state: how to get there, what `status` shows (its code, state, next command), and where that command ends."""
+    """A state: how to get there, what `status` shows (its code, state, next command), and where that command ends.
+
+    ``base``: the code of `federation downgrade base`.
+    """
 
     make: Callable[[Deployment], None]
     code: int
     state: str
     next: str | None
     ends_at: str
+    base: int = 0
 
 
 CASES = [
@@ -168,77 +215,106 @@ CASES = [
     Case(local_restored_from_before_a_contract, 4, "cloud_ahead", "federation upgrade 0004", "0004"),
     Case(both_restored_to_different_releases, 4, "cloud_ahead", "federation upgrade 0002", "0002"),
     Case(cloud_restored_to_base, 4, "local_ahead", "federation upgrade 0003", "0003"),
+    Case(local_restored_to_base, 4, "cloud_ahead", "federation upgrade 0003", "0003"),
+    Case(local_restored_to_base_by_a_dba, 0, "whole", "federation upgrade 0003", "0003"),
+    Case(local_restored_from_long_before_a_contract, 4, "cloud_ahead", "federation upgrade 0005", "0005", base=8),
+    Case(local_restored_to_base_from_after_a_contract, 4, "cloud_ahead", "federation upgrade 0005", "0005", base=8),
+    Case(cloud_restored_from_long_before_a_contract, 4, "local_ahead", "federation downgrade 0003", "0003"),
 ]
 
+each = pytest.mark.parametrize("case", CASES, ids=lambda case: case.make.__name__)
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.make.__name__)
-def test_status_names_the_command_that_ends(pair_of_four: Deployment, case: Case) -> None:
-    case.make(pair_of_four)
-    status = json.loads(run(pair_of_four, "federation status --json", code=case.code))
+
+def named(status: dict[str, object]) -> str:
+    """What `status` says to type next."""
+    return f"{status['next']}{' --yes' if 'downgrade' in str(status['next']) else ''}"
+
+
+@each
+def test_status_names_the_command_that_ends(pair_of_five: Deployment, case: Case) -> None:
+    case.make(pair_of_five)
+    status = json.loads(run(pair_of_five, "federation status --json", code=case.code))
     assert (status["state"], status["next"]) == (case.state, case.next)
-    assert status["next"] in run(pair_of_four, "federation status", code=case.code)
-    run(pair_of_four, status["next"] + (" --yes" if "downgrade" in status["next"] else ""))
-    ended = json.loads(run(pair_of_four, "federation status --json"))
+    assert status["next"] in run(pair_of_five, "federation status", code=case.code)
+    run(pair_of_five, named(status))
+    ended = json.loads(run(pair_of_five, "federation status --json"))
     assert (ended["local"], ended["cloud"], ended["mark"]) == (case.ends_at,) * 3
     if case.ends_at != "base":
-        with pair_of_four.as_user() as caller:
+        with pair_of_five.as_user() as caller:
             caller.execute("SELECT * FROM note")
 
 
-@pytest.mark.parametrize("make", [case.make for case in CASES], ids=[case.make.__name__ for case in CASES])
-def test_going_back_to_base_ends_it_too(pair_of_four: Deployment, make: Callable[[Deployment], None]) -> None:
-    make(pair_of_four)
-    run(pair_of_four, "federation downgrade base --yes")
-    ended = json.loads(run(pair_of_four, "federation status --json"))
+@each
+def test_whoever_types_what_status_names_until_it_names_nothing_is_at_the_newest_release(
+    pair_of_five: Deployment, case: Case
+) -> None:
+    """One command for the state and one for the rest: no two of them send each other in a circle."""
+    case.make(pair_of_five)
+    for code in (case.code, 0):
+        status = json.loads(run(pair_of_five, "federation status --json", code=code))
+        run(pair_of_five, named(status) if status["next"] else "federation upgrade")
+    ended = json.loads(run(pair_of_five, "federation status --json"))
+    assert (ended["local"], ended["cloud"], ended["mark"], ended["next"]) == ("0005", "0005", "0005", None)
+
+
+@each
+def test_going_back_to_base_ends_it_too_or_is_refused_before_anything_happens(
+    pair_of_five: Deployment, case: Case
+) -> None:
+    case.make(pair_of_five)
+    before = run(pair_of_five, "federation history")
+    said = run(pair_of_five, "federation downgrade base --yes", code=case.base)
+    if case.base:
+        assert run(pair_of_five, "federation history") == before
+        assert f"does not have — {case.next}, then run the command again" in said
+        run(pair_of_five, str(case.next))
+        run(pair_of_five, "federation downgrade base --yes")
+    ended = json.loads(run(pair_of_five, "federation status --json"))
     assert (ended["local"], ended["cloud"], ended["mark"]) == ("base",) * 3
 
 
-def test_a_cloud_restored_to_before_what_a_contract_removed_catches_up_once_that_is_undone(
-    pair_of_four: Deployment,
-) -> None:
-    """What 0002 of the cloud imports, 0004 at the hospital has removed."""
-    upgrade(pair_of_four.config, "0001")
-    restore = backup(pair_of_four, "cloud")
-    upgrade(pair_of_four.config, "0004")
-    restore()
-    said = run(pair_of_four, "federation upgrade", code=8)
+def test_a_cloud_that_cannot_catch_up_names_the_same_command_as_status(pair_of_five: Deployment) -> None:
+    cloud_restored_from_long_before_a_contract(pair_of_five)
+    said = run(pair_of_five, "federation upgrade", code=8)
     assert "the cloud, at 0001, cannot catch up: release 0004 has removed what it would import" in said
-    for expected in ("alembic -n local downgrade 0003", "federation upgrade 0003"):
-        status = json.loads(run(pair_of_four, "federation status --json", code=4))
-        assert status["next"] == expected
-        run(pair_of_four, expected)
-    run(pair_of_four, "federation upgrade")
-    ended = json.loads(run(pair_of_four, "federation status --json"))
-    assert (ended["local"], ended["cloud"], ended["mark"]) == ("0004",) * 3
+    assert "federation downgrade 0003, which brings the cloud there, too" in said
 
 
-def test_a_side_that_does_not_answer_is_named_and_the_other_shown(pair_of_four: Deployment) -> None:
-    upgrade(pair_of_four.config, "0001")
-    url = pair_of_four.environ["FEDERATION_CLOUD_URL"].replace(str(pair_of_four.pair.cloud.port), "1")
-    result = pair_of_four.federation("status", "--json", FEDERATION_CLOUD_URL=url)
+def test_a_table_that_stands_where_the_hospital_has_no_books_is_named(pair_of_five: Deployment) -> None:
+    """Not the link, which leads there."""
+    upgrade(pair_of_five.config, "0001")
+    with pair_of_five.owner("local") as owner:
+        owner.execute("DROP SCHEMA federation CASCADE")
+    assert "local: in the way: table public.note" in run(pair_of_five, "federation upgrade 0001", code=8)
+
+
+def test_a_side_that_does_not_answer_is_named_and_the_other_shown(pair_of_five: Deployment) -> None:
+    upgrade(pair_of_five.config, "0001")
+    url = pair_of_five.environ["FEDERATION_CLOUD_URL"].replace(str(pair_of_five.pair.cloud.port), "1")
+    result = pair_of_five.federation("status", "--json", FEDERATION_CLOUD_URL=url)
     assert result.returncode == 6
     status = json.loads(result.stdout)
     assert (status["local"], status["state"]) == ("0001", "unknown")
     assert status["errors"][0]["side"] == "cloud"
-    result = pair_of_four.federation("upgrade", FEDERATION_CLOUD_URL=url)
+    result = pair_of_five.federation("upgrade", FEDERATION_CLOUD_URL=url)
     assert result.returncode == 6
-    with connect(pair_of_four.config, "local") as connection:
+    with connect(pair_of_five.config, "local") as connection:
         assert current_release(connection) == "0001"
 
 
-def test_files_that_are_older_than_a_database_are_said(pair_of_four: Deployment) -> None:
-    upgrade(pair_of_four.config, "0002")
+def test_files_that_are_older_than_a_database_are_said(pair_of_five: Deployment) -> None:
+    upgrade(pair_of_five.config, "0002")
     for side in ("local", "cloud"):
-        for release in ("0004", "0003", "0002"):
-            (pair_of_four.root / "versions" / side / f"{release}.py").unlink()
-    said = run(pair_of_four, "federation status", code=8)
+        for release in ("0005", "0004", "0003", "0002"):
+            (pair_of_five.root / "versions" / side / f"{release}.py").unlink()
+    said = run(pair_of_five, "federation status", code=8)
     assert "at 0002, of which there is no file (the releases are 0001)" in said
-    run(pair_of_four, "federation upgrade", code=8)
+    run(pair_of_five, "federation upgrade", code=8)
 
 
-def test_a_hospital_whose_cloud_is_lost_goes_back_by_an_override(pair_of_four: Deployment) -> None:
-    upgrade(pair_of_four.config, "0002")
-    run(pair_of_four, "alembic -n local downgrade 0001", code=8)
-    result = pair_of_four.alembic("local", "-x", "override=the cloud project is deleted", "downgrade", "0001")
+def test_a_hospital_whose_cloud_is_lost_goes_back_by_an_override(pair_of_five: Deployment) -> None:
+    upgrade(pair_of_five.config, "0002")
+    run(pair_of_five, "alembic -n local downgrade 0001", code=8)
+    result = pair_of_five.alembic("local", "-x", "override=the cloud project is deleted", "downgrade", "0001")
     assert result.returncode == 0, result.stderr
     assert "overridden" in result.stderr

@@ -221,8 +221,9 @@ def test_the_plan_is_pure_arithmetic(tiny: Deployment) -> None:
         steps_up(releases, 3, 1, 2)
     with pytest.raises(Refused, match="beyond 0002"):
         steps_up(releases, 3, 3, 2)
-    with pytest.raises(Refused, match="below 0002"):
-        steps_down(releases, 3, 1, 2)
+    assert [str(step) for step in steps_down(releases, 3, 1, 2)] == ["↓ 0003 local", "↑ 0002 cloud"]
+    with pytest.raises(Refused, match="below 0002 — federation upgrade 0003"):
+        steps_down(releases, 1, 3, 2)
 
 
 def test_plan_says_what_upgrade_will_do_and_check_exits_with_3(tiny: Deployment) -> None:
