@@ -19,7 +19,7 @@ from federation import guard
 from federation.administration import bootstrap
 from federation.config import Config
 from federation.databases import SIDES, connect
-from federation.errors import PreconditionMissing, Side
+from federation.errors import PreconditionMissing, Refused, Side
 from federation.lockstep import Releases, upgrade
 from federation.servers.pair import Pair, RunningPair
 from federation.servers.running import RunningServer
@@ -89,7 +89,12 @@ class Databases:
 
     @contextmanager
     def make_pair(self, release: str = "head", *, local: str | None = None) -> Iterator[FederationPair]:
-        """A new pair at ``release``, dropped at the end; with ``local`` the hospital is at another one."""
+        """A new pair at ``release``, dropped at the end; with ``local`` the hospital is at another one.
+
+        Refused where no upgrade leads there: the hospital would lack what the cloud needs.
+        """
+        if local is not None:
+            self._require_fit(local, release)
         names = self.template(release)
         if local is not None:
             names = names | {"local": self.template(local)["local"]}
@@ -103,6 +108,16 @@ class Databases:
                 with connect(pair.config, "local") as hospital, connect(pair.config, "cloud") as cloud:
                     guard.settle(hospital, cloud)
             yield pair
+
+    def _require_fit(self, local: str, cloud: str) -> None:
+        at, position = self.releases.at, self.releases.position(cloud)
+        fitting = [n for n in range(len(self.releases.ids) + 1) if self.releases.fit(n, position)]
+        if self.releases.position(local) not in fitting:
+            raise Refused(
+                f"a hospital at {local} does not have what a cloud at {cloud} needs: the hospital goes first through "
+                "expand releases, the cloud through contract releases",
+                hint=f"with the cloud at {cloud}, local is one of {', '.join(at(n) or 'base' for n in fitting)}",
+            )
 
     def _template(self, release: str | None) -> Names:
         if release not in self.templates:

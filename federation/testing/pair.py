@@ -15,6 +15,7 @@ from psycopg import sql
 
 from federation.administration import accounts
 from federation.config import Config
+from federation.databases import SIDES
 from federation.errors import PreconditionMissing, Side
 from federation.lockstep import Outcome, downgrade, upgrade
 from federation.servers.pair import SITE_ID, RunningPair
@@ -56,15 +57,15 @@ class FederationPair:
 
     def dbname(self, side: Side) -> str:
         """The name of the database on ``side``."""
-        return self.local_dbname if side == "local" else self.cloud_dbname
+        return self.local_dbname if _known(side) == "local" else self.cloud_dbname
 
     def url(self, side: Side) -> str:
         """The URL of the database's owner."""
-        return self.environ[f"FEDERATION_{side.upper()}_URL"]
+        return self.environ[f"FEDERATION_{_known(side).upper()}_URL"]
 
     def superuser(self, side: Side) -> psycopg.Connection[Any]:
         """The server's superuser, autocommitting."""
-        server = self.servers.local if side == "local" else self.servers.cloud
+        server = self.servers.local if _known(side) == "local" else self.servers.cloud
         return self._connect(server.url(dbname=self.dbname(side)))
 
     def owner(self, side: Side) -> psycopg.Connection[Any]:
@@ -204,3 +205,10 @@ class FederationPair:
         with self.proxied_link() as proxy:
             proxy.silence()
             yield
+
+
+def _known(side: Side) -> Side:
+    """``side``, which a test may have misspelt: then PreconditionMissing."""
+    if side not in SIDES:
+        raise PreconditionMissing(f"a pair has no side {side!r}", hint='name "local" (the hospital\'s) or "cloud"')
+    return side
