@@ -93,6 +93,8 @@ class TablesConfig(_Model):
     """``module:attribute`` of the SQLAlchemy MetaData that declares the local tables."""
     link_schema: str = "federation_link"
     """Where the cloud keeps the foreign tables."""
+    options: dict[str, dict[str, str]] = {}
+    """Options of single foreign tables (``fetch_size``, …), by table; what is left out is the server's."""
     predicate: str = "(SELECT federation.bind_claims()) IS NOT NULL"
     """The views' WHERE, in a form that postgres_fdw can send."""
     site_column: str | None = None
@@ -105,6 +107,15 @@ class TablesConfig(_Model):
     """The hospital's policies; empty means that there must be none."""
     comments: dict[str, str] | None = None
     """The views' comments, by table."""
+
+    @pydantic.model_validator(mode="after")
+    def _options_of_exported_tables(self) -> TablesConfig:
+        for table, options in self.options.items():
+            if table not in self.exported:
+                raise ValueError(f"options.{table} is of no exported table")
+            if own := options.keys() & {"schema_name", "table_name"}:
+                raise ValueError(f"options.{table}.{min(own)} is set by the import")
+        return self
 
 
 class AccountsConfig(_Model):

@@ -468,6 +468,23 @@ def revoke(
     https://www.postgresql.org/docs/current/sql-revoke.html
     """
 
+def set_foreign_table_options(
+    table: str,
+    options: Mapping[str, str],
+    *,
+    schema: str,
+    was: Mapping[str, str] = {},
+) -> None:
+    """Set the options of a foreign table to ``options``; ``was`` is what they were.
+
+    ``schema_name`` and ``table_name`` are the import's: ValueError. With ``use_remote_estimate`` a caller's plan
+    says how many rows of others there are.
+
+        op.set_foreign_table_options("hospital_prescriptions", {"fetch_size": "200"}, schema="federation_link")
+
+    https://www.postgresql.org/docs/current/postgres-fdw.html#POSTGRES-FDW-OPTIONS
+    """
+
 def set_statistics_target(
     table: str,
     columns: Sequence[str],

@@ -53,6 +53,18 @@ def test_secrets_in_the_file_are_refused(tmp_path: Path, toml: str) -> None:
         load(tmp_path, toml)
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ("[tables.options.nothing]", "options.nothing is of no exported table"),
+        ('[tables.options.t]\ntable_name = "x"', "options.t.table_name is set by the import"),
+    ],
+)
+def test_options_of_a_table_that_are_none_are_named(tmp_path: Path, options: str, words: str) -> None:
+    with pytest.raises(PreconditionMissing, match=words):
+        load(tmp_path, f'[tables]\nexported = ["t"]\n{options}\n')
+
+
 def test_a_misspelt_key_is_named(tmp_path: Path) -> None:
     with pytest.raises(PreconditionMissing, match=r"link\.hosst"):
         load(tmp_path, '[link]\nhosst = "x"')

@@ -22,6 +22,8 @@ class ColumnFacts:
     generated: bool
     statistics_target: int
     """-1 is the server's default."""
+    remote_name: str | None
+    """Of a foreign table, where it says it."""
 
     def __str__(self) -> str:
         return self.type + (" NOT NULL" if self.not_null else "")
@@ -62,6 +64,10 @@ class Relation:
     triggers: frozenset[str]
     """Those that fire."""
     disabled_triggers: frozenset[str]
+    server: str | None
+    """Of a foreign table."""
+    server_options: dict[str, str]
+    """What a foreign table says to its server: which table it is, ``fetch_size``, …"""
     columns: dict[str, ColumnFacts] = field(default_factory=dict)
     policies: dict[str, PolicyFacts] = field(default_factory=dict)
 
@@ -81,7 +87,11 @@ _RELATIONS = sa.text(
         ARRAY(SELECT DISTINCT ARRAY[CASE acl.grantee WHEN 0 THEN 'public' ELSE pg_get_userbyid(acl.grantee) END,
                 acl.privilege_type]::text[]
             FROM pg_catalog.pg_attribute AS a, aclexplode(a.attacl) AS acl
-            WHERE a.attrelid = c.oid AND acl.grantee <> c.relowner)
+            WHERE a.attrelid = c.oid AND acl.grantee <> c.relowner),
+        (SELECT s.srvname FROM pg_catalog.pg_foreign_table AS f
+            JOIN pg_catalog.pg_foreign_server AS s ON s.oid = f.ftserver WHERE f.ftrelid = c.oid),
+        ARRAY(SELECT ARRAY[o.option_name, o.option_value]
+            FROM pg_catalog.pg_foreign_table AS f, pg_options_to_table(f.ftoptions) AS o WHERE f.ftrelid = c.oid)
     FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
     WHERE n.nspname = ANY (:schemas) AND c.relname = ANY (:names) AND c.relkind IN ('r', 'p', 'f', 'v')
     """
@@ -90,7 +100,8 @@ _RELATIONS = sa.text(
 _COLUMNS = sa.text(
     """
     SELECT n.nspname, c.relname, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull,
-        pg_get_expr(d.adbin, d.adrelid), a.attgenerated <> '', coalesce(a.attstattarget, -1)
+        pg_get_expr(d.adbin, d.adrelid), a.attgenerated <> '', coalesce(a.attstattarget, -1),
+        (SELECT o.option_value FROM pg_options_to_table(a.attfdwoptions) AS o WHERE o.option_name = 'column_name')
     FROM pg_catalog.pg_attribute AS a
     JOIN pg_catalog.pg_class AS c ON c.oid = a.attrelid
     JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
@@ -137,6 +148,8 @@ def read_relations(
         disabled,
         acl,
         column_acl,
+        server,
+        server_options,
     ) in connection.execute(_RELATIONS, chosen):
         found[schema, name] = Relation(
             schema,
@@ -152,9 +165,13 @@ def read_relations(
             _by_grantee(column_acl),
             frozenset(triggers),
             frozenset(disabled),
+            server,
+            dict(server_options),
         )
-    for schema, name, column, type_, not_null, default, generated, target in connection.execute(_COLUMNS, chosen):
-        facts = ColumnFacts(column, type_, not_null, default, generated, target)
+    for schema, name, column, type_, not_null, default, generated, target, remote in connection.execute(
+        _COLUMNS, chosen
+    ):
+        facts = ColumnFacts(column, type_, not_null, default, generated, target, remote)
         found[schema, name].columns[column] = facts
     for schema, name, policy, command, roles, using, with_check, permissive in connection.execute(_POLICIES, chosen):
         facts_of_policy = PolicyFacts(policy, command, frozenset(roles), using, with_check, permissive)

@@ -215,11 +215,58 @@ class SetStatisticsTargetOp(MigrateOperation):
         return ("set_statistics_target", self.schema, self.table, self.columns, self.target)
 
 
+@Operations.register_operation("set_foreign_table_options")
+@dataclass(eq=False)
+class SetForeignTableOptionsOp(MigrateOperation):
+    """Options of a foreign table that stand before the server's, such as ``fetch_size``."""
+
+    table: str
+    schema: str
+    options: Mapping[str, str]
+    was: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def set_foreign_table_options(
+        cls,
+        operations: Operations,
+        table: str,
+        options: Mapping[str, str],
+        *,
+        schema: str,
+        was: Mapping[str, str] = {},
+    ) -> None:
+        """Set the options of a foreign table to ``options``; ``was`` is what they were.
+
+        ``schema_name`` and ``table_name`` are the import's: ValueError. With ``use_remote_estimate`` a caller's plan
+        says how many rows of others there are.
+
+            op.set_foreign_table_options("hospital_prescriptions", {"fetch_size": "200"}, schema="federation_link")
+
+        https://www.postgresql.org/docs/current/postgres-fdw.html#POSTGRES-FDW-OPTIONS
+        """
+        operations.invoke(cls(table, schema, options, was))
+
+    def __post_init__(self) -> None:
+        if own := {*self.options, *self.was} & IMPORTED:
+            raise ValueError(f"{self.table}: {', '.join(sorted(own))} is what the import has set")
+
+    def reverse(self) -> SetForeignTableOptionsOp:
+        return SetForeignTableOptionsOp(self.table, self.schema, self.was, self.options)
+
+    def to_diff_tuple(self) -> tuple[Any, ...]:
+        return ("set_foreign_table_options", self.schema, self.table, dict(self.options))
+
+
+IMPORTED = frozenset({"schema_name", "table_name"})
+"""A foreign table's options that say which table at the hospital it is."""
+
+
 def _expect(declared: Columns, table: str, schema: str) -> sql.Composed:
     """A block that raises unless ``schema.table`` holds the declared columns as declared."""
     return _EXPECT.format(
         definitions=sql.Literal(column_definitions(declared).as_string(None)),
         generated=sql.Literal([column.name for column in declared if column.computed is not None]),
+        remedy=sql.Literal("the hospital goes first: federation upgrade, on the way down federation downgrade"),
         schema=sql.Literal(schema),
         table=sql.Literal(table),
     )
@@ -234,7 +281,7 @@ DECLARE
 BEGIN
     IF arrived IS NULL THEN
         RAISE EXCEPTION 'the hospital has no table %', {table}
-            USING ERRCODE = 'ZF007', HINT = 'upgrade the local database first: federation upgrade';
+            USING ERRCODE = 'ZF007', HINT = {remedy};
     END IF;
     EXECUTE 'CREATE TEMPORARY TABLE federation_declared (' || {definitions} || ') ON COMMIT DROP';
     WITH side AS (
@@ -258,7 +305,7 @@ BEGIN
     DROP TABLE pg_temp.federation_declared;
     IF wrong IS NOT NULL THEN
         RAISE EXCEPTION '%', wrong
-            USING ERRCODE = 'ZF007', HINT = 'bring the local database to this release: federation upgrade';
+            USING ERRCODE = 'ZF007', HINT = {remedy};
     END IF;
 END $federation$
 """
@@ -417,6 +464,19 @@ def _set_statistics(operations: Operations, op: SetStatisticsTargetOp) -> None:
         execute(operations, _alter(op.schema, op.table, _statistics(op.columns, op.target)))
 
 
+@Operations.implementation_for(SetForeignTableOptionsOp)
+def _set_options(operations: Operations, op: SetForeignTableOptionsOp) -> None:
+    changes: list[sql.Composable] = [
+        sql.SQL("{} {} {}").format(sql.SQL("SET" if key in op.was else "ADD"), sql.Identifier(key), sql.Literal(value))
+        for key, value in op.options.items()
+        if op.was.get(key) != value
+    ]
+    changes += [sql.SQL("DROP {}").format(sql.Identifier(key)) for key in op.was if key not in op.options]
+    if changes:
+        options = sql.SQL("OPTIONS ({})").format(sql.SQL(", ").join(changes))
+        execute(operations, _alter(op.schema, op.table, [options]))
+
+
 def _statistics(columns: Sequence[str], target: int) -> list[sql.Composed]:
     return [
         sql.SQL("ALTER COLUMN {} SET STATISTICS {}").format(sql.Identifier(column), sql.SQL(str(int(target))))
@@ -461,3 +521,9 @@ def _render_statistics(context: AutogenContext, op: SetStatisticsTargetOp) -> st
         target=op.target,
         was=op.was,
     )
+
+
+@renderers.dispatch_for(SetForeignTableOptionsOp)
+def _render_options(context: AutogenContext, op: SetForeignTableOptionsOp) -> str:
+    more = given(was=dict(op.was))
+    return call(context, "set_foreign_table_options", op.table, dict(op.options), schema=op.schema, **more)

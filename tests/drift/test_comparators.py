@@ -113,6 +113,14 @@ MENDED = {
     "statistics target raised": Drift(
         "cloud", f"{ALTER_FOREIGN} ALTER id SET STATISTICS 9", [("cloud", "~", "statistics target", LINKED, "id")]
     ),
+    "table's option added": Drift(
+        "cloud",
+        f"{ALTER_FOREIGN} OPTIONS (ADD use_remote_estimate 'true')",
+        [("cloud", "~", "foreign table options", LINKED, "")],
+    ),
+    "table's fetch size": Drift(
+        "cloud", f"{ALTER_FOREIGN} OPTIONS (ADD fetch_size '1')", [("cloud", "~", "foreign table options", LINKED, "")]
+    ),
     "view dropped": Drift("cloud", f"DROP VIEW {VIEW}", [("cloud", "+", "rls view", VIEW, "")]),
     "view's body changed": Drift("cloud", _view(where="true"), [("cloud", "~", "rls view", VIEW, "body")]),
     "view's predicate dropped with its options": Drift(
@@ -285,6 +293,53 @@ REPORTED = {
             ),
         ],
     ),
+    "foreign table of another one": Drift(
+        "cloud",
+        "ALTER FOREIGN TABLE federation_link.hospital_patients OPTIONS (SET table_name 'hospital_queues')",
+        [
+            (
+                "cloud",
+                "~",
+                "foreign table",
+                "federation_link.hospital_patients",
+                "reads hospital.public.hospital_queues and should read hospital.public.hospital_patients",
+            )
+        ],
+    ),
+    "foreign column of another one": Drift(
+        "cloud",
+        "ALTER FOREIGN TABLE federation_link.hospital_patients ALTER name OPTIONS (SET column_name 'phone')",
+        [("cloud", "~", "foreign column", "federation_link.hospital_patients.name", "reads the column phone")],
+    ),
+    "ways past the views": Drift(
+        "cloud",
+        "CREATE VIEW public.as_owner AS SELECT * FROM federation_link.hospital_patients; "
+        "CREATE VIEW public.as_caller WITH (security_invoker) AS SELECT * FROM federation_link.hospital_patients; "
+        "CREATE VIEW federation_link.nobodys AS SELECT * FROM federation_link.hospital_patients; "
+        "CREATE FOREIGN TABLE public.again (id uuid) SERVER hospital OPTIONS (table_name 'hospital_patients'); "
+        "REVOKE ALL ON public.again FROM PUBLIC, anon, service_role; REVOKE ALL ON public.as_owner FROM anon; "
+        "GRANT SELECT (id) ON public.again TO authenticated",
+        [
+            ("cloud", "~", "foreign table", "public.again", "authenticated can use it without its view: REVOKE"),
+            (
+                "cloud",
+                "~",
+                "view",
+                "public.as_owner",
+                "shows authenticated, service_role the hospital's rows as its owner sees them: ALTER VIEW",
+            ),
+        ],
+    ),
+    "the link's own parts": Drift(
+        "cloud",
+        "GRANT USAGE ON SCHEMA federation_private TO authenticated; GRANT USAGE ON SCHEMA federation_link TO anon; "
+        "GRANT USAGE ON FOREIGN SERVER hospital TO PUBLIC",
+        [
+            ("cloud", "~", "schema", "federation_link", "anon can use it: REVOKE USAGE ON SCHEMA federation_link"),
+            ("cloud", "~", "schema", "federation_private", "authenticated can use it: REVOKE"),
+            ("cloud", "~", "server", "hospital", "anon, authenticated, service_role can use it: REVOKE"),
+        ],
+    ),
     "trigger disabled": Drift(
         "cloud",
         f"ALTER FOREIGN TABLE federation_link.hospital_patients DISABLE {TRIGGER}",
@@ -359,6 +414,24 @@ def test_what_differs_is_found_and_the_release_that_autogenerate_writes_mends_it
     downgrade(copied.config, "0004")
     upgrade(copied.config)
     assert check(copied.config) == []
+
+
+def test_options_of_a_table_are_declared_changed_and_taken_back_by_releases(copied: Deployment, tmp_path: Path) -> None:
+    toml = tmp_path / "federation.toml"
+    plain = toml.read_text()
+    for options in ('fetch_size = "100"\nupdatable = "false"', 'fetch_size = "50"', ""):
+        toml.write_text(f"{plain}\n[tables.options.hospital_patients]\n{options}\n")
+        (found,) = check(copied.config)
+        assert (found.what, found.name) == ("foreign table options", "federation_link.hospital_patients")
+        revision(copied.config, "options", autogenerate=True)
+        upgrade(copied.config)
+        assert check(copied.config) == []
+    downgrade(copied.config, "0005")
+    with copied.owner("cloud") as owner:
+        (options,) = owner.execute(
+            "SELECT ftoptions FROM pg_foreign_table WHERE ftrelid = 'federation_link.hospital_patients'::regclass"
+        ).fetchone() or ([],)
+    assert options == ["schema_name=public", "table_name=hospital_patients", "fetch_size=100", "updatable=false"]
 
 
 def test_a_foreign_column_that_nobody_declared_goes_in_a_contract_release(copied: Deployment) -> None:

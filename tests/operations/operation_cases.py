@@ -32,6 +32,7 @@ from federation.operations.foreign_tables import (
     AlterForeignTableOp,
     DropForeignTablesOp,
     ImportForeignSchemaOp,
+    SetForeignTableOptionsOp,
     SetStatisticsTargetOp,
 )
 from federation.operations.grants import GrantOp, RevokeOp
@@ -195,6 +196,11 @@ CASES = [
         AlterForeignTableOp(LINKED, INTO, alter=((AMOUNT, AMOUNT_WAS),), ask=False),
     ),
     Case("set_statistics_target", "cloud", SetStatisticsTargetOp(LINKED, INTO, ("id", ODD_COLUMN), 100, 0)),
+    Case(
+        "set_foreign_table_options",
+        "cloud",
+        SetForeignTableOptionsOp(LINKED, INTO, {"fetch_size": "100", "async_capable": "false"}),
+    ),
     Case("bind_before_write", "cloud", BindBeforeWriteOp(LINKED, INTO)),
     Case("drop_bind_before_write", "cloud", DropBindBeforeWriteOp(VIEWED, INTO)),
     Case("create_rls_view", "cloud", CreateRLSViewOp(replace(VIEW, name=LINKED))),

@@ -92,7 +92,7 @@ def statements(config: Config) -> Iterator[Statement]:
 
 
 def _settings(config: Config, user: str, database: str) -> Iterator[Statement]:
-    """Limits: a caller in the cloud can choose expensive expressions and hold locks, and only the hospital can bound that.
+    """Limits: a caller in the cloud can choose expensive expressions and hold locks; only the hospital can bound that.
 
     And English: the app reads messages, and gets the hospital's as they are.
     """

@@ -11,6 +11,7 @@ from typing import TypeAlias
 from alembic.operations import MigrateOperation
 
 from federation.drift.compare import (
+    bypasses,
     copies,
     foreign_tables,
     grants,
@@ -41,6 +42,7 @@ COMPARATORS: dict[Side, tuple[Comparator, ...]] = {
         grants.compare_cloud,
         hospital.compare,
         copies.compare,
+        bypasses.compare,
     ),
 }
 

@@ -1,4 +1,4 @@
-"""Foreign tables: declared columns that are missing or of another type; the trigger that names the caller."""
+"""Foreign tables: what they read, their columns and options; the trigger that names the caller."""
 
 from __future__ import annotations
 
@@ -13,7 +13,12 @@ from federation.drift.finding import Finding
 from federation.drift.survey import Survey
 from federation.drift.was import view_was
 from federation.operations.bindings import BindBeforeWriteOp
-from federation.operations.foreign_tables import AlterForeignTableOp, ImportForeignSchemaOp
+from federation.operations.foreign_tables import (
+    IMPORTED,
+    AlterForeignTableOp,
+    ImportForeignSchemaOp,
+    SetForeignTableOptionsOp,
+)
 from federation.operations.views import CreateRLSViewOp, DropRLSViewOp
 
 
@@ -21,13 +26,20 @@ def compare(survey: Survey) -> Iterator[MigrateOperation]:
     """Imports of missing tables, and what they lack; what they have too much goes later (removed_columns)."""
     config = survey.config
     for table in survey.declared.tables:
+        options = config.tables.options.get(table.name, {})
         columns, there = survey.declared.columns(table), survey.foreign_table(table.name)
         if there is None:
             yield ImportForeignSchemaOp(
                 config.tables.schema_, config.link.server, config.tables.link_schema, {table.name: columns}
             )
             yield BindBeforeWriteOp(table.name, config.tables.link_schema)
+            if options:
+                yield SetForeignTableOptionsOp(table.name, config.tables.link_schema, options)
             continue
+        yield from _source(survey, table.name, there)
+        was = {key: value for key, value in there.server_options.items() if key not in IMPORTED}
+        if was != options:
+            yield SetForeignTableOptionsOp(table.name, config.tables.link_schema, options, was)
         yield from _columns(survey, table, columns, there)
         name = f"{config.tables.link_schema}.{table.name}"
         if "bind_before_write" in there.disabled_triggers:
@@ -35,6 +47,25 @@ def compare(survey: Survey) -> Iterator[MigrateOperation]:
             yield Finding("trigger", f"{name}.bind_before_write", "is disabled", hint)
         elif "bind_before_write" not in there.triggers:
             yield BindBeforeWriteOp(table.name, config.tables.link_schema)
+
+
+def _source(survey: Survey, table: str, there: Relation) -> Iterator[Finding]:
+    """Whether it reads the table and columns of its own names, at the hospital."""
+    config = survey.config
+    name = f"{config.tables.link_schema}.{table}"
+    declared = config.link.server, config.tables.schema_, table
+    reads = there.server, there.server_options.get("schema_name"), there.server_options.get("table_name")
+    if reads != declared:
+        yield Finding(
+            "foreign table",
+            name,
+            f"reads {'.'.join(map(str, reads))} and should read {'.'.join(declared)}",
+            "drop it with its view; federation revision --autogenerate imports it again",
+        )
+    for column, facts in there.columns.items():
+        if facts.remote_name not in {None, column}:
+            hint = f"ALTER FOREIGN TABLE {name} ALTER {column} OPTIONS (SET column_name '{column}')"
+            yield Finding("foreign column", f"{name}.{column}", f"reads the column {facts.remote_name}", hint)
 
 
 def _columns(

@@ -29,7 +29,7 @@ DECLARE
 BEGIN
     IF arrived IS NULL THEN
         RAISE EXCEPTION 'the hospital has no table %', 'we"ird Täble 2 {x}'
-            USING ERRCODE = 'ZF007', HINT = 'upgrade the local database first: federation upgrade';
+            USING ERRCODE = 'ZF007', HINT = 'the hospital goes first: federation upgrade, on the way down federation downgrade';
     END IF;
     EXECUTE 'CREATE TEMPORARY TABLE federation_declared (' || '"tags" VARCHAR(20)[], "mood" public."mo""od %", "moods" public."mo""od %"[], "dose" public."Dösis ""%""", "seen" TIMESTAMP(3) WITH TIME ZONE, "total" NUMERIC(12, 2)' || ') ON COMMIT DROP';
     WITH side AS (
@@ -53,7 +53,7 @@ BEGIN
     DROP TABLE pg_temp.federation_declared;
     IF wrong IS NOT NULL THEN
         RAISE EXCEPTION '%', wrong
-            USING ERRCODE = 'ZF007', HINT = 'bring the local database to this release: federation upgrade';
+            USING ERRCODE = 'ZF007', HINT = 'the hospital goes first: federation upgrade, on the way down federation downgrade';
     END IF;
 END $federation$;
 

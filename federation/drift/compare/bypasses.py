@@ -1,0 +1,73 @@
+"""Ways in the cloud to the hospital's tables past the views: whoever may take one meets no predicate and no grant.
+
+What a SECURITY DEFINER function does is its author's decision and is not looked into.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import sqlalchemy as sa
+
+from federation.drift.finding import Finding
+from federation.drift.survey import Survey
+
+_BYPASSES = sa.text(
+    """
+    WITH api AS (SELECT r.oid, r.rolname FROM pg_catalog.pg_roles AS r WHERE r.rolname = ANY (:roles)),
+    linked AS (
+        SELECT f.ftrelid AS oid FROM pg_catalog.pg_foreign_table AS f
+        JOIN pg_catalog.pg_foreign_server AS s ON s.oid = f.ftserver WHERE s.srvname = :server),
+    readers AS (
+        SELECT DISTINCT w.ev_class AS oid FROM linked AS l
+        JOIN pg_catalog.pg_depend AS d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = l.oid
+            AND d.classid = 'pg_rewrite'::regclass
+        JOIN pg_catalog.pg_rewrite AS w ON w.oid = d.objid),
+    relations AS (
+        SELECT c.relkind = 'f' AS linked, format('%I.%I', n.nspname, c.relname) AS name,
+            ARRAY(SELECT api.rolname::text FROM api
+                WHERE has_schema_privilege(api.oid, n.oid, 'USAGE')
+                    AND (has_table_privilege(api.oid, c.oid, 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE')
+                        OR has_any_column_privilege(api.oid, c.oid, 'SELECT, INSERT, UPDATE'))
+                ORDER BY 1) AS roles
+        FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+        WHERE c.oid IN (TABLE linked)
+            OR c.oid IN (TABLE readers) AND c.relkind = 'v'
+                AND NOT (n.nspname = :schema AND c.relname = ANY (:exported))
+                AND NOT coalesce((SELECT o.option_value::boolean FROM pg_options_to_table(c.reloptions) AS o
+                    WHERE o.option_name = 'security_invoker'), false)),
+    found AS (
+        SELECT CASE WHEN linked THEN 'foreign table' ELSE 'view' END AS what, name,
+            CASE WHEN linked THEN '%s can use it without its view'
+                ELSE 'shows %s the hospital''s rows as its owner sees them' END AS detail,
+            CASE WHEN linked THEN format('REVOKE ALL ON %s FROM', name)
+                ELSE format('ALTER VIEW %s SET (security_invoker = true), or REVOKE ALL ON %s FROM', name, name)
+                END AS hint,
+            roles
+        FROM relations
+        UNION ALL
+        SELECT 'server', s.srvname, '%s can use it', format('REVOKE USAGE ON FOREIGN SERVER %I FROM', s.srvname),
+            ARRAY(SELECT api.rolname::text FROM api WHERE has_server_privilege(api.oid, s.oid, 'USAGE') ORDER BY 1)
+        FROM pg_catalog.pg_foreign_server AS s WHERE s.srvname = :server
+        UNION ALL
+        SELECT 'schema', n.nspname, '%s can use it', format('REVOKE USAGE ON SCHEMA %I FROM', n.nspname),
+            ARRAY(SELECT api.rolname::text FROM api WHERE has_schema_privilege(api.oid, n.oid, 'USAGE') ORDER BY 1)
+        FROM pg_catalog.pg_namespace AS n WHERE n.nspname IN (:link_schema, 'federation_private'))
+    SELECT what, name, format(detail, array_to_string(roles, ', ')), hint || ' ' || array_to_string(roles, ', ')
+    FROM found WHERE roles <> '{}' ORDER BY 1, 2
+    """
+)
+
+
+def compare(survey: Survey) -> Iterator[Finding]:
+    """What an API role may use of the link itself, and views of it that ask as their owner."""
+    config = survey.config
+    known = {
+        "server": config.link.server,
+        "schema": config.tables.schema_,
+        "link_schema": config.tables.link_schema,
+        "exported": list(config.tables.exported),
+        "roles": list(survey.declared.view_roles),
+    }
+    for what, name, detail, hint in survey.connection.execute(_BYPASSES, known):
+        yield Finding(what, name, detail, hint)
