@@ -176,8 +176,9 @@ def told(error: psycopg.Error) -> str:
     return " | ".join(["ERROR", error.sqlstate or "", *(part for part in parts if part)])
 
 
-def ask(connection: psycopg.Connection[Any], statement: str) -> str:
-    """Everything that comes back: rows, how many, notices and errors. Raises nothing of the server's."""
+@contextmanager
+def noticing(connection: psycopg.Connection[Any]) -> Iterator[list[str]]:
+    """What the server notices meanwhile, in a list that may take in more."""
     seen: list[str] = []
 
     def notice(diagnostic: psycopg.errors.Diagnostic) -> None:
@@ -185,25 +186,51 @@ def ask(connection: psycopg.Connection[Any], statement: str) -> str:
 
     connection.add_notice_handler(notice)
     try:
-        with connection.cursor() as cursor:
-            if statement.startswith("COPY") and "TO STDOUT" in statement:
-                with cursor.copy(statement) as copy:  # type: ignore[arg-type]
-                    seen += [bytes(data).decode() for data in copy]
-            elif statement.startswith("COPY"):
-                with cursor.copy(statement) as copy:  # type: ignore[arg-type]
-                    copy.write(f"{uuid.uuid4()}\t{SITE_ID}\tBy copy\t{B.sub}\n")
-            else:
-                cursor.execute(statement)  # type: ignore[arg-type]
-                while True:
-                    seen.append(cursor.statusmessage or "")
-                    if cursor.description:
-                        seen += [" ".join(map(str, row)) for row in cursor]
-                    if not cursor.nextset():
-                        break
-    except psycopg.Error as error:
-        seen.append(told(error))
+        yield seen
     finally:
         connection.remove_notice_handler(notice)
+
+
+def ask(connection: psycopg.Connection[Any], statement: str) -> str:
+    """Everything that comes back: rows, how many, notices and errors. Raises nothing of the server's."""
+    with noticing(connection) as seen:
+        try:
+            _ask(connection, statement, seen)
+        except psycopg.Error as error:
+            seen.append(told(error))
+    return "\n".join(seen)
+
+
+def _ask(connection: psycopg.Connection[Any], statement: str, seen: list[str]) -> None:
+    with connection.cursor() as cursor:
+        if statement.startswith("COPY") and "TO STDOUT" in statement:
+            with cursor.copy(statement) as copy:  # type: ignore[arg-type]
+                seen += [bytes(data).decode() for data in copy]
+        elif statement.startswith("COPY"):
+            with cursor.copy(statement) as copy:  # type: ignore[arg-type]
+                copy.write(f"{uuid.uuid4()}\t{SITE_ID}\tBy copy\t{B.sub}\n")
+        else:
+            cursor.execute(statement)  # type: ignore[arg-type]
+            while True:
+                seen.append(cursor.statusmessage or "")
+                if cursor.description:
+                    seen += [" ".join(map(str, row)) for row in cursor]
+                if not cursor.nextset():
+                    break
+
+
+def ask_at_once(connection: psycopg.Connection[Any], message: str) -> str:
+    """The same of statements sent as one message: what those said that came before one that failed comes back too."""
+    with noticing(connection) as seen:
+        connection.pgconn.send_query(message.encode())
+        while result := connection.pgconn.get_result():
+            if result.status == psycopg.pq.ExecStatus.FATAL_ERROR:
+                seen.append(told(psycopg.errors.error_from_result(result)))
+                continue
+            seen.append((result.command_status or b"").decode())
+            for row in range(result.ntuples):
+                values = (result.get_value(row, column) for column in range(result.nfields))
+                seen.append(" ".join((value or b"").decode() for value in values))
     return "\n".join(seen)
 
 

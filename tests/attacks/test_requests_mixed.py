@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import psycopg
+import pytest
 from attack_world import (
     ANON,
     NAIVE,
@@ -22,6 +23,7 @@ from attack_world import (
     Names,
     World,
     ask,
+    ask_at_once,
     begin,
     marks,
     own,
@@ -33,10 +35,10 @@ CALLERS = (A, B, PATIENT, STRANGER, ANON, SERVICE)
 BY_CLAIMS = {(caller.role, caller.sub or ""): caller for caller in CALLERS}
 
 NOW = """
-    SELECT 'now=' || current_user || ' '
+    SELECT 'now={number} ' || current_user || ' '
         || coalesce(nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'sub', '')
 """
-"""Said before each statement: who the caller is by then, after switches, savepoints and errors."""
+"""Said before each statement: which it is, and who the caller is by then, after switches, savepoints and errors."""
 
 WRITER = "'[' || current_user || ' ' || coalesce(current_setting('request.jwt.claims')::jsonb ->> 'sub', '') || ']'"
 WRITERS = f"replace(coalesce(token_number, ''), {WRITER}, '') || {WRITER}"
@@ -74,6 +76,7 @@ STATEMENTS = (
     # what it does not
     "SELECT id FROM {patients} p WHERE pg_temp.leak(p.id || p.name) LIMIT 3",
     "SELECT id FROM {patients} WHERE (id || '')::integer = 1",
+    "SELECT id FROM {patients} WHERE (name || '')::integer = 1",
     "SELECT id FROM {patients} WHERE 1 / (age - 77) = 9",
     "SELECT 1 FROM {patients} WHERE name LIKE id || '\\'",
     "SELECT id FROM {patients} WHERE name LIKE '% 3' FOR UPDATE",
@@ -148,10 +151,14 @@ def filled(statement: str, one: Request, names: Names) -> str:
 
 def send(connection: psycopg.Connection[Any], one: Request, names: Names) -> str:
     """All that came out of one request; the connection is outside a transaction afterwards."""
-    statements = [text for statement in one.statements for text in (NOW, filled(statement, one, names))]
+    statements = [
+        text
+        for number, statement in enumerate(one.statements)
+        for text in (NOW.replace("{number}", str(number)), filled(statement, one, names))
+    ]
     end = "COMMIT" if one.commit else "ROLLBACK"
     if one.message:
-        seen = ask(
+        seen = ask_at_once(
             connection,
             f"BEGIN {'READ ONLY' if one.read_only else ''}; SET LOCAL ROLE {one.caller.role}; "
             f"SELECT set_config('request.jwt.claims', '{one.caller.claims}', true); {'; '.join(statements)}; {end}",
@@ -164,15 +171,25 @@ def send(connection: psycopg.Connection[Any], one: Request, names: Names) -> str
     return seen
 
 
-def wrongs(one: Request, output: str) -> list[str]:
-    """What came out while somebody was the caller and is not theirs."""
+def wrongs(world: World, one: Request, output: str) -> list[str]:
+    """What came out while somebody was the caller and is not theirs: rows, counts, and whatever tells of the victim."""
     found = []
+    cursors: set[str] = set()  # whose rows a cursor may hold: its opener's, or theirs who read it first
+    unread = False
     for part in output.split("now=")[1:]:
         who, _, said = part.partition("\n")
-        role, sub = who.split(" ")
+        number, role, sub = who.split(" ")
+        statement = one.statements[int(number)]
         caller = SERVICE if role == "service_role" else BY_CLAIMS.get((role, sub), STRANGER)
-        # A cursor is its opener's: who took over the claims in its transaction may go on reading it.
-        if not marks(said) <= own(caller) and not said.startswith("FETCH"):
+        allowed = own(caller)
+        if said.startswith("DECLARE CURSOR"):
+            cursors, unread = own(caller), True
+        elif said.startswith("FETCH"):
+            if unread:
+                cursors, unread = cursors | own(caller), False
+            allowed = cursors
+        victims = world.leaks(said.replace(filled(statement, one, OURS), ""))
+        if not marks(said) <= allowed or (victims and "B" not in allowed):
             found.append(said)
         expected = {sum(other.rows for other in CALLERS if other.name in own(caller))}
         if "'federation." in str(one.statements):  # who forges the binding's marks can lose sight of their own rows
@@ -211,7 +228,7 @@ def test_each_caller_of_a_pool_sees_their_own_rows_whatever_the_others_do(world:
         @given(REQUESTS)
         def send_all(requests: list[Request]) -> None:
             for one in requests:
-                found = wrongs(one, send(connections[one.connection], one, OURS))
+                found = wrongs(world, one, send(connections[one.connection], one, OURS))
                 assert not found, found[0]
             sent.append(len(requests))
 
@@ -242,7 +259,44 @@ def test_the_same_requests_on_the_naive_set_up_show_others_rows(world: World) ->
                     return
                 statements = tuple(text for text in one.statements if not WRITES.search(text))
                 reading = replace(one, statements=statements)
-                found.extend(wrongs(reading, send(connections[one.connection], reading, NAIVE)))
+                found.extend(wrongs(world, reading, send(connections[one.connection], reading, NAIVE)))
 
         send_all()
     assert any(B.mark in wrong for wrong in found)
+
+
+SEEN_THROUGH = {
+    "rows": ("SELECT id FROM {patients} WHERE name LIKE '% 3' FOR UPDATE",),
+    "a count": ("SELECT 'count=' || count(*) FROM {patients} WHERE name <> 'Mixed'",),
+    "a cursor": ("DECLARE c CURSOR FOR SELECT id FROM {patients} ORDER BY id DESC", "FETCH 2 FROM c"),
+    "an error with an id": ("SELECT id FROM {patients} WHERE age = 77 AND (id || '')::integer = 1",),
+    "an error with a name": ("SELECT id FROM {patients} WHERE age = 77 AND (name || '')::integer = 1",),
+    "a notice": ("SELECT id FROM {patients} p WHERE age = 77 AND pg_temp.leak(p.id || p.name) LIMIT 3",),
+    "an error after rows": ("SELECT id FROM {patients} WHERE name LIKE '% 3' FOR UPDATE", "SELECT 1/0"),
+}
+
+
+@pytest.mark.parametrize("message", [True, False], ids=["one message", "statements"])
+@pytest.mark.parametrize("statements", SEEN_THROUGH.values(), ids=SEEN_THROUGH)
+def test_a_hospital_that_shows_all_to_everybody_would_be_found_out(
+    world: World, statements: tuple[str, ...], message: bool
+) -> None:
+    """The judge's own negative control: each kind of answer that requests bring, from a hospital without policies."""
+    one = Request(0, A, A, statements, read_only=False, commit=False, message=message)
+    with pool(world, OURS) as connections:
+        assert wrongs(world, one, send(connections[0], one, OURS)) == []
+        with world.remotely(
+            "CREATE POLICY everything ON hospital_patients USING (true)", "DROP POLICY everything ON hospital_patients"
+        ):
+            assert wrongs(world, one, send(connections[0], one, OURS)) != []
+
+
+def test_a_cursor_that_nobody_opened_or_its_opener_left_is_still_judged(world: World) -> None:
+    victims = f"FETCH 2\n{B.mark}-0000-4000-8000-000000000000\n"
+    opened = "DECLARE CURSOR\n"
+    one = Request(0, A, B, ("DECLARE c CURSOR FOR SELECT 1", "FETCH 2 FROM c"), True, False, False)
+    by_a, by_b = f"authenticated {A.sub}\n", f"authenticated {B.sub}\n"
+    assert wrongs(world, one, f"now=1 {by_a}{victims}")
+    assert wrongs(world, one, f"now=0 {by_a}{opened}now=1 {by_a}{victims}")
+    assert not wrongs(world, one, f"now=0 {by_b}{opened}now=1 {by_a}{victims}"), "its opener's"
+    assert not wrongs(world, one, f"now=0 {by_a}{opened}now=1 {by_b}{victims}"), "theirs who read it first"
