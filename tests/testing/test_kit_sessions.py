@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 import subprocess
 import sys
 import time
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,8 @@ import ordinary_user
 import psycopg
 import pytest
 from deployments import ALL, ROOT
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from federation.servers import Binaries, Pair, Server
 
@@ -37,14 +39,17 @@ def test_alone(federation_pair, n):
 """
 
 HANGING = """
-def test_hangs(federation_pair, capfd):
-    with capfd.disabled():
-        for server in (federation_pair.servers.local, federation_pair.servers.cloud):
-            print("SERVER", server.pid, server.folder, flush=True)
-    input_ = open({pipe!r})
-    input_.read()
-"""
+import os
 
+import pytest
+
+@pytest.mark.parametrize("n", range({many}))
+def test_hangs(federation_pair, n):
+    with open("servers", "a") as servers:
+        for server in (federation_pair.servers.local, federation_pair.servers.cloud):
+            servers.write(f"{{os.getpid()}} {{server.pid}} {{server.folder}}\\n")
+    open("pipe").read()
+"""
 
 NOT_PAIRED = re.compile("^the chains do not pair up at 0002 — a release has a file of the same id", re.MULTILINE)
 
@@ -125,25 +130,27 @@ def test_many_tests_in_two_processes_do_not_meet(project: Project) -> None:
     assert f"{many} passed" in done.stdout
 
 
-def test_a_killed_session_leaves_no_server_and_no_folder(project: Project, tmp_path: Path) -> None:
-    pipe = tmp_path / "pipe"
-    os.mkfifo(pipe)
-    project.write("tests/test_hangs.py", HANGING.format(pipe=str(pipe)))
-    with subprocess.Popen(
-        project.command("tests/test_hangs.py"), cwd=project.root, env=project.environ, stdout=subprocess.PIPE, text=True
-    ) as session:
-        assert session.stdout is not None
-        servers = []
-        for line in session.stdout:
-            if line.startswith("SERVER"):
-                _, pid, folder = line.split()
-                servers.append((int(pid), Path(folder)))
-            if len(servers) == 2:
-                break
-        assert all(runs(pid) and folder.exists() for pid, folder in servers), "nothing is tested"
-        session.send_signal(signal.SIGKILL)
-        session.wait()
-    until(lambda: not any(runs(pid) or folder.exists() for pid, folder in servers))
+@pytest.mark.parametrize("workers", [0, 2] if ALL else [0])  # pytest-xdist gives orphans 15 s to end
+def test_a_killed_session_leaves_no_server_and_no_folder(project: Project, workers: int) -> None:
+    processes = max(workers, 1)
+    os.mkfifo(project.root / "pipe")
+    project.write("tests/test_hangs.py", HANGING.format(many=processes))
+    project.write("servers", "")
+    command = project.command("tests/test_hangs.py", "-n", str(workers))
+
+    def told() -> list[tuple[int, int, Path]]:
+        lines = map(str.split, (project.root / "servers").read_text().splitlines())
+        return [(int(process), int(server), Path(folder)) for process, server, folder in lines]
+
+    with subprocess.Popen(command, cwd=project.root, env=project.environ, stdout=subprocess.DEVNULL) as session:
+        try:
+            until(lambda: session.poll() is not None or len(told()) == 2 * processes)
+            found = told()
+            assert len({process for process, _, _ in found}) == processes, "nothing is tested"
+            assert all(runs(server) and folder.exists() for _, server, folder in found), "nothing is tested"
+        finally:
+            session.kill()
+    until(lambda: not any(runs(process) or runs(server) or folder.exists() for process, server, folder in found))
 
 
 def test_given_servers_are_used_by_two_processes_and_left_as_they_were(
@@ -201,33 +208,71 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return found
 
 
-@pytest.fixture(scope="session")
-def elsewhere(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The Python of a new virtual environment with the wheel in it.
+Required = dict[tuple[str, frozenset[str]], metadata.Distribution]
+"""By name and extras, what pip would install."""
 
-    What it depends on is read from ours, for speed; the toolkit is not, since an editable install is a .pth file, which
-    counts in an environment's own folder only.
+
+def require(distribution: metadata.Distribution, extras: set[str], found: Required) -> None:
+    """Add to ``found`` what the distribution's metadata ask for with ``extras``, and what that asks for in its turn."""
+    for requirement in map(Requirement, distribution.requires or ()):
+        marker, key = requirement.marker, (canonicalize_name(requirement.name), frozenset(requirement.extras))
+        asked = marker is None or any(marker.evaluate({"extra": extra}) for extra in extras or {""})
+        if asked and key not in found:
+            found[key] = metadata.distribution(requirement.name)
+            require(found[key], requirement.extras, found)
+
+
+def unpacked(wheel: Path, folder: Path, without: str | None = None) -> Path:
+    """The Python of a new virtual environment with the wheel, what its extra ``testing`` requires, and nothing else.
+
+    What is required are links to ours, for speed. The requirement ``without`` is struck from the wheel's metadata.
     """
-    folder = tmp_path_factory.mktemp("elsewhere") / "venv"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
     (site,) = folder.glob("lib/python*/site-packages")
     with zipfile.ZipFile(wheel) as archive:  # as pip does it: a pure wheel is unpacked
         archive.extractall(site)
-    ours = next(path for path in sys.path if path.endswith("site-packages"))
-    (site / "dependencies.pth").write_text(f"{ours}\n")
-    return str(folder / "bin" / "python")
+    (told,) = site.glob("*.dist-info/METADATA")
+    if without is not None:
+        told.write_text(re.sub(rf"^Requires-Dist: {without}\b.*\n", "", told.read_text(), flags=re.MULTILINE))
+    required: Required = {}
+    require(metadata.Distribution.at(told.parent), {"testing"}, required)
+    for distribution in required.values():
+        for name in {file.parts[0] for file in distribution.files or ()} - {"..", "__pycache__"}:
+            if not (site / name).exists():
+                (site / name).symlink_to(str(distribution.locate_file(name)))
+    return folder / "bin" / "python"
 
 
-def test_a_project_elsewhere_has_the_kit_from_the_wheel(project: Project, elsewhere: str) -> None:
-    project.python = elsewhere
+def installed(wheel: Path, folder: Path) -> Path:
+    """The Python of a new virtual environment into which pip has installed the wheel with its extra ``testing``."""
+    python = folder / "bin" / "python"
+    subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+    subprocess.run(
+        [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", f"{wheel}[testing]"], check=True
+    )
+    return python
+
+
+@pytest.mark.parametrize("made", [unpacked, installed] if ALL else [unpacked])
+def test_a_project_elsewhere_has_the_kit_from_the_wheel(
+    project: Project, wheel: Path, tmp_path: Path, made: Callable[[Path, Path], Path]
+) -> None:
+    project.python = str(made(wheel, tmp_path / "venv"))
     where = subprocess.run(
-        [elsewhere, "-c", "import federation; print(federation.__file__)"],
+        [
+            project.python,
+            "-c",
+            "import federation; from federation.servers.binaries import _wheel_bindirs\n"
+            "print(federation.__file__, *_wheel_bindirs())",
+        ],
         capture_output=True,
         text=True,
         check=True,
         cwd=project.root,
     )
-    assert where.stdout.startswith(str(Path(elsewhere).parents[1])), "it is the repository's, and nothing is tested"
+    ours, programs = where.stdout.split()
+    assert ours.startswith(str(tmp_path)), "it is the repository's, and nothing is tested"
+    assert (Path(programs) / "postgres").exists()
     done = project.pytest()
     assert done.returncode == 0, done.stdout + done.stderr
     assert "19 passed" in done.stdout
@@ -235,6 +280,16 @@ def test_a_project_elsewhere_has_the_kit_from_the_wheel(project: Project, elsewh
     broken = project.pytest("tests/test_federation.py")
     assert broken.returncode == 1
     assert NOT_PAIRED.search(broken.stdout)
+
+
+def test_there_a_requirement_that_the_wheel_does_not_name_is_missing(
+    project: Project, wheel: Path, tmp_path: Path
+) -> None:
+    """The negative control."""
+    project.python = str(unpacked(wheel, tmp_path / "venv", without="pytest-postgresql"))
+    done = project.pytest()
+    assert done.returncode != 0
+    assert "No module named 'pytest_postgresql'" in done.stdout + done.stderr
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="the other tests run as an ordinary user already")
@@ -265,7 +320,7 @@ def test_what_is_wrong_with_the_settings_is_a_sentence_without_a_traceback(proje
 
 def test_what_a_test_has_no_pair_for_is_a_sentence_without_a_traceback(project: Project) -> None:
     project.write("pytest.ini", (project.root / "pytest.ini").read_text() + "federation_local_load = missing.sql\n")
-    markers = ("release='0009'", "relase='0001'", "'0001'", "pg='fifteen'", "")
+    markers = ("release='0009'", "relase='0001'", "'0001'", "pg='fifteen'", "", "release='0002', local='0001'")
     project.write(
         "tests/test_one.py",
         "import pytest\n"
@@ -278,6 +333,7 @@ def test_what_a_test_has_no_pair_for_is_a_sentence_without_a_traceback(project: 
     assert f"{len(markers)} errors" in done.stdout
     assert not re.search(r"\.py:\d", done.stdout)
     assert "there is no release 0009" in done.stdout
+    assert "a hospital at 0001 does not have what a cloud at 0002 needs" in done.stdout
     assert "and nothing else: federation(relase='0001')" in done.stdout
     assert "and nothing else: federation('0001')" in done.stdout
     assert "the marker's pg='fifteen' is no version" in done.stdout
