@@ -46,3 +46,13 @@ def test_the_kits_benchmark_runs_it_beside_plain_pytest_postgresql() -> None:
         assert [len(contender["set_ups"]) for contender in version["contenders"]] == [1, 1]
         assert all(contender["a_test"] > 0 for contender in version["contenders"])
     assert {type(target[name]) for target in result["targets"] for name in ("set_up_met", "a_test_met")} == {bool}
+
+
+@in_all
+def test_every_contender_of_the_pushdown_benchmark_answers_alike() -> None:
+    result = run("pushdown", "--scale", "0.01", "--rounds", "1", "--delay", "0", "--part", "shapes")
+    assert len(result["shapes"]) > 10
+    for shape in result["shapes"]:
+        assert [contender["contender"] for contender in shape["contenders"]][:2] == ["direct", "toolkit"]
+        assert len({contender["returned"] for contender in shape["contenders"]}) == 1
+        assert {type(met) for met in shape["targets"].values()} == {bool}
