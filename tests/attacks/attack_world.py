@@ -91,6 +91,7 @@ NAIVE = Names("naive.mine")
 OPEN = Names("naive.hospital_patients")
 OPEN_VIEW = Names("naive.everybody")
 BY_SETTING = Names("naive.by_setting")
+BY_TABLE = Names("naive.mine", function="naive.patients_of_caller")
 IMMUTABLE = Names("naive.by_immutable")
 """Us, and naive ways: a filter in a view, the tutorial itself, a view over it, a filter by a setting, by an IMMUTABLE
 function."""
@@ -367,6 +368,13 @@ _NAIVE = """
         BEGIN
             RETURN QUERY SELECT p.id::text || p.name FROM naive.hospital_patients AS p
                 WHERE p.linked_user_id = (current_setting('request.jwt.claims')::jsonb ->> 'sub')::uuid;
+        END $$;
+    CREATE VIEW naive.caller AS SELECT auth.uid() AS sub;
+    CREATE FUNCTION naive.patients_of_caller() RETURNS SETOF text
+        LANGUAGE plpgsql SECURITY DEFINER SET search_path = naive AS $$
+        BEGIN
+            RETURN QUERY SELECT p.id::text || p.name FROM hospital_patients AS p
+                WHERE p.linked_user_id = (SELECT c.sub FROM caller AS c);
         END $$;
     GRANT USAGE ON SCHEMA naive TO anon, authenticated, service_role;
     GRANT ALL ON ALL TABLES IN SCHEMA naive TO anon, authenticated, service_role;

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import pytest
-from attack_world import ATTACKERS, BY_SETTING, NAIVE, OPEN, OURS, A, B, Caller, Names, World, request
+from attack_world import ATTACKERS, BY_SETTING, BY_TABLE, NAIVE, OPEN, OURS, A, B, Caller, Names, World, request
 
 LEAK = """
     CREATE OR REPLACE FUNCTION pg_temp.leak(row_text text) RETURNS boolean LANGUAGE plpgsql COST 0.0001 AS
@@ -27,15 +27,21 @@ JSONB_IN_PG_TEMP = f"""
     CREATE CAST (text AS pg_temp.jsonb) WITH FUNCTION pg_temp.forge(text) AS ASSIGNMENT;
     CREATE CAST (pg_temp.jsonb AS pg_catalog.jsonb) WITH FUNCTION pg_temp.forged(pg_temp.jsonb) AS IMPLICIT;
 """
-SHADOWS_IN_PG_TEMP = f"""
-    CREATE FUNCTION pg_temp.current_setting(text, boolean) RETURNS text LANGUAGE sql AS
-        $$ SELECT '{{"sub": "{B.sub}"}}' $$;
-    CREATE FUNCTION pg_temp.row_security_active(regclass) RETURNS boolean LANGUAGE sql AS 'SELECT false';
-    CREATE FUNCTION pg_temp.bind_claims() RETURNS uuid LANGUAGE sql AS 'SELECT NULL::uuid';
-    CREATE DOMAIN pg_temp.uuid AS text;
-    CREATE TEMP TABLE site (id pg_catalog.uuid);
-    CREATE TEMP TABLE bind (sub pg_catalog.uuid, taken boolean);
-    CREATE TEMP TABLE account (sub pg_catalog.uuid, claims pg_catalog.jsonb);
+UUID_IN_PG_TEMP = f"""
+    CREATE TYPE pg_temp.uuid AS (given text);
+    CREATE FUNCTION pg_temp.forge_id(text) RETURNS pg_temp.uuid LANGUAGE sql AS 'SELECT ROW($1)::pg_temp.uuid';
+    CREATE FUNCTION pg_temp.forged_id(pg_temp.uuid) RETURNS pg_catalog.uuid LANGUAGE sql AS
+        $$ SELECT '{B.sub}'::pg_catalog.uuid $$;
+    CREATE CAST (text AS pg_temp.uuid) WITH FUNCTION pg_temp.forge_id(text) AS ASSIGNMENT;
+    CREATE CAST (pg_temp.uuid AS pg_catalog.uuid) WITH FUNCTION pg_temp.forged_id(pg_temp.uuid) AS IMPLICIT;
+"""
+RELATIONS_IN_PG_TEMP = f"""
+    CREATE TEMP TABLE caller AS SELECT '{B.sub}'::uuid AS sub;
+    CREATE TEMP TABLE bind AS SELECT '{B.sub}'::uuid AS sub, true AS taken;
+    CREATE TEMP TABLE account AS SELECT '{B.sub}'::uuid AS sub, '{{"sub": "{B.sub}"}}'::jsonb AS claims;
+    CREATE TEMP TABLE probe ();
+    CREATE TEMP TABLE site AS SELECT '00000000-0000-0000-0000-000000000001'::uuid AS id;
+    GRANT ALL ON pg_temp.caller, pg_temp.bind, pg_temp.account, pg_temp.probe, pg_temp.site TO PUBLIC;
 """
 
 
@@ -150,8 +156,17 @@ ATTACKS = [
     Attack(
         "the foreign table by its number",
         (
-            "SELECT table_to_xml(o, true, false, '') FROM (SELECT oid::regclass AS o FROM pg_class WHERE relkind = 'f' "
-            "AND relnamespace::regnamespace::text = split_part('{foreign_patients}', '.', 1)) t",
+            """DO $$ DECLARE
+                numbered regclass;
+                ids text;
+            BEGIN
+                FOR numbered IN SELECT oid FROM pg_class WHERE relkind = 'f' AND relname = 'hospital_patients'
+                    AND relnamespace::regnamespace::text = split_part('{foreign_patients}', '.', 1)
+                LOOP
+                    EXECUTE format('SELECT string_agg(id::text, '','') FROM %s', numbered) INTO ids;
+                    RAISE NOTICE 'seen: %', ids;
+                END LOOP;
+            END $$""",
         ),
     ),
     Attack(
@@ -239,16 +254,9 @@ ATTACKS = [
         ),
     ),
     Attack("a jsonb of one's own in pg_temp", ("SELECT {function}()",), (JSONB_IN_PG_TEMP,)),
-    Attack(
-        "functions, types and tables of one's own in pg_temp, first in the path",
-        (
-            "SET LOCAL search_path = pg_temp, naive, public, pg_catalog",
-            "SELECT * FROM {function}()",
-            "SELECT p.id FROM {patients} p",
-        ),
-        (SHADOWS_IN_PG_TEMP,),
-        OPEN,
-    ),
+    Attack("a uuid of one's own in pg_temp", ("SELECT {function}()",), (UUID_IN_PG_TEMP,)),
+    Attack("tables of one's own in pg_temp", ("SELECT {function}()",), (RELATIONS_IN_PG_TEMP,), BY_TABLE),
+    Attack("through a view of the owner's", ("SELECT count(*), min(id::text) FROM {owners_view} WHERE age = 77",)),
 ]
 
 
@@ -275,7 +283,20 @@ def test_nothing_of_another_account_comes_out(world: World, attack: Attack) -> N
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name)
 def test_the_same_attack_succeeds_on_the_naive_set_up(world: World, attack: Attack) -> None:
     output = carry_out(world, attack, attack.naive, (A,))
-    if "unsupported XML feature" in output:
-        pytest.skip("this PostgreSQL was built without libxml")
     assert world.leaks(output), output
     assert attack.counts or B.mark in output, output
+
+
+@pytest.mark.parametrize(
+    "shadows", [JSONB_IN_PG_TEMP, UUID_IN_PG_TEMP, RELATIONS_IN_PG_TEMP], ids=["jsonb", "uuid", "tables"]
+)
+def test_what_a_caller_puts_in_pg_temp_changes_nothing_of_what_they_see(world: World, shadows: str) -> None:
+    """Not even an error comes of it: no part of the binding has looked there."""
+    with world.pooled() as connection:
+        request(connection, A, [shadows], read_only=False, commit=True)
+        ours, naive = (
+            request(connection, A, [names.fill("SELECT count(*), min(seen) FROM {function}() AS seen")])
+            for names in (OURS, BY_TABLE if shadows is RELATIONS_IN_PG_TEMP else NAIVE)
+        )
+    assert f"\n{A.rows} {A.mark}" in ours, ours
+    assert B.mark in naive, "the negative control"

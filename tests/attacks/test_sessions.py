@@ -365,10 +365,10 @@ PARTS = [
     "SELECT * FROM federation_private.probe",
     "SELECT * FROM federation_link.hospital_patients",
     "INSERT INTO federation_link.hospital_patients (name) VALUES ('Eve')",
-    "CREATE FUNCTION federation.bind_claims() RETURNS uuid LANGUAGE sql AS 'SELECT NULL::uuid'",
+    "CREATE FUNCTION federation.of_ones_own() RETURNS uuid LANGUAGE sql AS 'SELECT NULL::uuid'",
     "CREATE OR REPLACE FUNCTION federation.bind_claims() RETURNS uuid LANGUAGE sql AS 'SELECT NULL::uuid'",
     "ALTER FUNCTION federation.bind_claims() SECURITY DEFINER",
-    "DROP VIEW public.hospital_patients",
+    "DROP VIEW public.hospital_patients CASCADE",
     "CREATE RULE r AS ON INSERT TO public.hospital_patients DO ALSO NOTHING",
     "ALTER VIEW public.hospital_patients SET (security_invoker = false)",
     "GRANT SELECT ON public.hospital_patients TO anon",
@@ -378,7 +378,7 @@ PARTS = [
     "ALTER SERVER hospital OPTIONS (SET host '192.0.2.1')",
     "IMPORT FOREIGN SCHEMA public FROM SERVER hospital INTO pg_temp",
     "CREATE FOREIGN TABLE pg_temp.t (id uuid) SERVER hospital",
-    "CREATE AGGREGATE pg_temp.a (boolean) (SFUNC = federation_private.send, STYPE = boolean)",
+    "CREATE VIEW pg_temp.sent AS SELECT federation_private.send(true, false)",
     "CREATE OPERATOR pg_temp.!!! (FUNCTION = federation_private.send, LEFTARG = boolean, RIGHTARG = boolean)",
     "SET SESSION AUTHORIZATION postgres",
     "SET ROLE federation_sender",
@@ -400,17 +400,14 @@ def test_nobody_calls_reads_or_changes_a_part_of_the_binding(world: World, part:
     with world.pooled() as connection:
         for caller in (A, STRANGER, ANON, SERVICE):
             output = request(connection, caller, [part], read_only=False)
-            assert re.search(r"ERROR \| (42501|42P17|42809)|no privileges were granted", output), (
-                f"{caller.name}: {output}"
-            )
+            assert "ERROR | 42501 |" in output or "no privileges were granted" in output, f"{caller.name}: {output}"
             assert not world.leaks(output)
-    # The negative control: none of them is refused for being wrong in itself.
-    if part.startswith(("SET", "SELECT *", "TRUNCATE", "ANALYZE", "CREATE POLICY", "ALTER", "DROP USER", "GRANT")):
-        with world.deployment.superuser("cloud") as superuser:
-            superuser.execute("BEGIN")
-            output = ask(superuser, part)
-            superuser.execute("ROLLBACK")
-        assert "| 42501 |" not in output or "remote SQL command" in output, output
+    # The negative control: it is not refused for being wrong in itself, whatever the hospital then says.
+    with world.deployment.superuser("cloud") as superuser:
+        superuser.execute("BEGIN")
+        output = ask(superuser, part)
+        superuser.execute("ROLLBACK")
+    assert "ERROR" not in output or "remote SQL command" in output, output
 
 
 def test_the_links_passwords_are_read_by_the_owner_alone(world: World) -> None:
