@@ -6,7 +6,7 @@ import logging
 import re
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import lru_cache
 from typing import Any
@@ -22,7 +22,7 @@ from sqlalchemy.pool import NullPool
 from sqlalchemy.schema import DDL
 
 from federation.config import Config
-from federation.errors import LockHeld, PreconditionMissing, Side, from_database
+from federation.errors import LockHeld, PreconditionMissing, Side, Unreachable, from_database
 
 SIDES: tuple[Side, Side] = ("local", "cloud")
 
@@ -129,7 +129,12 @@ def connect(config: Config, side: Side, *, admin: bool = False) -> Iterator[Conn
     url = config.url(side, admin=admin)
     patience = link_timeout(config) if side == "cloud" else 0
     database = _engine(url, config.database.connect_timeout, config.link.server, patience)
-    settings = {"client_min_messages": "warning"}
+    settings = {
+        "client_min_messages": "warning",
+        # The run's lock ends with its session, and a step may be at work in Python.
+        "idle_session_timeout": "0",
+        "idle_in_transaction_session_timeout": "0",
+    }
     if not admin:
         settings["lock_timeout"] = config.database.lock_timeout
     if side == "cloud":
@@ -225,13 +230,16 @@ def _hang_up(session: _Session, hung_up: threading.Event) -> None:
 
 
 @contextmanager
-def run_lock(config: Config, *, wait: bool = False) -> Iterator[None]:
+def run_lock(config: Config, *, wait: bool = False) -> Iterator[Callable[[], Unreachable | None]]:
     """Hold the advisory lock of a run on both databases, on sessions of their own that stay idle.
 
     A lock of its own session does not end with a migration's transaction, and an idle session outside a transaction
-    does not keep CREATE INDEX CONCURRENTLY waiting. Raises LockHeld when another run has it, unless it is to ``wait``.
+    does not keep CREATE INDEX CONCURRENTLY waiting. Yields what asks both sessions whether they are there still, and
+    with them their locks: None, or an error to raise. Raises LockHeld when another run has the lock, unless it is to
+    ``wait``.
     """
     with ExitStack() as stack:
+        held: list[tuple[Side, Connection, _Session]] = []
         for side in SIDES:
             connection = stack.enter_context(connect(config, side)).execution_options(isolation_level="AUTOCOMMIT")
             if wait:
@@ -241,7 +249,22 @@ def run_lock(config: Config, *, wait: bool = False) -> Iterator[None]:
                 raise LockHeld(
                     "another federation run is under way", side=side, hint="try again when it has ended, or say --wait"
                 )
-        yield
+            held.append((side, connection, _session(connection)))
+
+        def lost() -> Unreachable | None:
+            for side, connection, session in held:
+                try:
+                    session.execute("SELECT 1")  # not by SQLAlchemy, which would open another session
+                except psycopg.Error as error:
+                    connection.invalidate()  # there is nothing left to roll back
+                    return Unreachable(
+                        f"the session that holds this run's lock has ended ({str(error).splitlines()[0]})",
+                        side=side,
+                        hint="see `federation status`, then run the command again",
+                    )
+            return None
+
+        yield lost
 
 
 def _session(connection: Connection) -> _Session:

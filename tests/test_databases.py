@@ -183,6 +183,19 @@ def test_a_session_begins_outside_a_transaction_with_the_settings_of_federation_
         assert connection.exec_driver_sql("SHOW statement_timeout").scalar_one() == "0"
 
 
+@pytest.mark.parametrize("side", databases.SIDES)
+def test_a_session_that_is_idle_is_not_ended_whatever_its_role_has_set(deployment: Deployment, side: Side) -> None:
+    """Not the one that holds the run's lock, nor one whose step is at work in Python."""
+    name = {"local": deployment.local_dbname, "cloud": deployment.cloud_dbname}[side]
+    limits = ("idle_session_timeout", "idle_in_transaction_session_timeout")
+    for limit in limits:
+        deployment.look(side, f"ALTER DATABASE {name} SET {limit} = '1s'")
+    with psycopg.connect(deployment.environ[f"FEDERATION_{side.upper()}_URL"]) as other:
+        assert [other.execute(f"SHOW {limit}").fetchone() for limit in limits] == [("1s",), ("1s",)]
+    with connect(deployment.config, side) as connection:
+        assert [connection.exec_driver_sql(f"SHOW {limit}").scalar_one() for limit in limits] == ["0", "0"]
+
+
 def test_an_administrators_session_waits_for_locks_as_its_role_does(deployment: Deployment) -> None:
     with connect(deployment.config, "local", admin=True) as connection:
         assert connection.exec_driver_sql("SHOW lock_timeout").scalar_one() == "0"

@@ -122,6 +122,8 @@ class _Run:
         self.releases = Releases.load(config)
         self.stack = ExitStack()
         self.sessions: dict[Side, Connection] = {}
+        self.lost_lock: Callable[[], Unreachable | None] = lambda: None
+        """Why this run is no longer the only one, if it is not: then it takes no step, and undoes none."""
         self.committed: Step | None = None
         """The step whose COMMIT was answered last."""
         self.sound = True
@@ -130,7 +132,7 @@ class _Run:
         """Whether the hospital has no mark: its first step makes one, of a cloud at base."""
 
     def go(self, target: str, direction: Direction, *, wait: bool) -> Outcome:
-        with run_lock(self.config, wait=wait), self.stack:
+        with run_lock(self.config, wait=wait) as self.lost_lock, self.stack:
             self.open()
             local, cloud = self.positions()
             position = resolve(self.releases, target, local, cloud)
@@ -209,6 +211,8 @@ class _Run:
 
     def take(self, step: Step, **attributes: Any) -> float:
         """Run one half of a release in its own transaction; seconds it took."""
+        if (lost := self.lost_lock()) is not None:
+            raise lost
         started = time.perf_counter()
         directory, script = self.releases.directories[step.side], self.releases.script(step.side, step.release)
         self.patiently(
@@ -259,8 +263,11 @@ class _Run:
                 done = [*done, step]
             local, cloud = self.positions()
             finished = isinstance(failure, Interrupted) and local == cloud and bool(done)
-            if self.on_failure == "rollback" and not finished:
-                for half in filter(self.is_in_place, reversed(done)):  # a DBA may have undone one
+            undoing = done if self.on_failure == "rollback" and not finished else []
+            if undoing and self.lost_lock() is not None:
+                failure.message += "; nothing is undone, since another run may be under way"
+            else:
+                for half in filter(self.is_in_place, reversed(undoing)):  # a DBA may have undone one
                     undo = _opposite(half, self.releases)
                     self.tell(undo, self.take(undo, federation_undoing=True))
             local, cloud = self.positions()

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import chains_of_three as three
 import psycopg
 
-from federation.databases import RUN_LOCK, connect
+from federation.databases import RUN_LOCK, SIDES, connect
 from federation.guard import current_release
 from federation.servers.pair import SITE_ID
 
@@ -26,6 +26,13 @@ GATE = 4711
 """Key of the advisory lock by which a test keeps a migration where it is."""
 
 AT_THE_GATE = f"op.execute('SELECT pg_advisory_xact_lock_shared({GATE})')"
+
+RUN_LOCKS = (
+    "FROM pg_locks AS l JOIN pg_database AS d ON d.oid = l.database "
+    "WHERE d.datname = current_database() AND l.locktype = 'advisory' "
+    f"AND l.classid::bigint = {RUN_LOCK >> 32} AND l.objid::bigint = {RUN_LOCK & 0xFFFFFFFF}"
+)
+"""Those that runs hold on this database, in a query."""
 
 PATIENCE = 120.0
 
@@ -138,17 +145,7 @@ def waiting(deployment: Deployment, side: str, query: str = "%", *, lock: str = 
 
 def no_lock_left(deployment: Deployment) -> bool:
     """Whether no run holds its advisory lock, and no session of the toolkit a transaction."""
-    for side in ("local", "cloud"):
-        left = deployment.look(
-            side,
-            "SELECT count(*) FROM pg_locks AS l JOIN pg_database AS d ON d.oid = l.database "
-            "WHERE d.datname = current_database() AND l.locktype = 'advisory' "
-            "AND l.classid::bigint = %s AND l.objid::bigint = %s",
-            [RUN_LOCK >> 32, RUN_LOCK & 0xFFFFFFFF],
-        )
-        if left != [(0,)]:
-            return False
-    return True
+    return all(deployment.look(side, f"SELECT count(*) {RUN_LOCKS}") == [(0,)] for side in SIDES)
 
 
 def add_note(deployment: Deployment, **values: object) -> None:

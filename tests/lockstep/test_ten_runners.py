@@ -37,7 +37,7 @@ TEN = (UP, UP, UP, DOWN, UP, UP, UP, DOWN, UP, UP)
 WITHOUT_ITS_LOCK = """
 import contextlib
 import federation.lockstep.run
-federation.lockstep.run.run_lock = lambda config, wait: contextlib.nullcontext()
+federation.lockstep.run.run_lock = lambda config, wait: contextlib.nullcontext(lambda: None)
 from federation.cli import main
 main()
 """
