@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import secrets
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -236,19 +237,23 @@ def run_lock(config: Config, *, wait: bool = False) -> Iterator[Callable[[], Unr
     A lock of its own session does not end with a migration's transaction, and an idle session outside a transaction
     does not keep CREATE INDEX CONCURRENTLY waiting. Yields what asks both sessions whether they are there still, and
     with them their locks: None, or an error to raise. Raises LockHeld when another run has the lock, unless it is to
-    ``wait``.
+    ``wait``; PreconditionMissing when both URLs lead to one database.
     """
     with ExitStack() as stack:
         held: list[tuple[Side, Connection, _Session]] = []
         for side in SIDES:
             connection = stack.enter_context(connect(config, side)).execution_options(isolation_level="AUTOCOMMIT")
-            if wait:
+            if not connection.scalar(sa.select(sa.func.pg_try_advisory_lock(RUN_LOCK))):
+                if held and _are_one(held[0][1], connection):
+                    raise PreconditionMissing(
+                        "FEDERATION_LOCAL_URL and FEDERATION_CLOUD_URL lead to the same database",
+                        hint="set each to its own; nothing was changed",
+                    )
+                if not wait:
+                    hint = "try again when it has ended, or say --wait"
+                    raise LockHeld("another federation run is under way", side=side, hint=hint)
                 connection.exec_driver_sql("SET lock_timeout = 0")
                 connection.execute(sa.select(sa.func.pg_advisory_lock(RUN_LOCK)))
-            elif not connection.scalar(sa.select(sa.func.pg_try_advisory_lock(RUN_LOCK))):
-                raise LockHeld(
-                    "another federation run is under way", side=side, hint="try again when it has ended, or say --wait"
-                )
             held.append((side, connection, _session(connection)))
 
         def lost() -> Unreachable | None:
@@ -265,6 +270,16 @@ def run_lock(config: Config, *, wait: bool = False) -> Iterator[Callable[[], Unr
             return None
 
         yield lost
+
+
+def _are_one(one: Connection, other: Connection) -> bool:
+    """Whether two sessions are in the same database: then what one locks, the other cannot.
+
+    A system identifier would not say so: physical copies share it, and not every role may read it.
+    """
+    key = secrets.randbits(63)
+    one.execute(sa.select(sa.func.pg_advisory_lock(key)))
+    return not other.scalar(sa.select(sa.func.pg_try_advisory_lock(key)))
 
 
 def _session(connection: Connection) -> _Session:

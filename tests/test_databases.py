@@ -201,6 +201,28 @@ def test_an_administrators_session_waits_for_locks_as_its_role_does(deployment: 
         assert connection.exec_driver_sql("SHOW lock_timeout").scalar_one() == "0"
 
 
+@pytest.mark.parametrize("wait", [False, True])
+@pytest.mark.parametrize("side", databases.SIDES)
+def test_two_urls_of_one_database_are_no_other_run_and_nothing_is_waited_for(
+    deployment: Deployment, side: Side, wait: bool
+) -> None:
+    url = deployment.environ[f"FEDERATION_{side.upper()}_URL"]
+    both = dict.fromkeys(("FEDERATION_LOCAL_URL", "FEDERATION_CLOUD_URL"), url)
+    config = Config.load(deployment.root / "federation.toml", deployment.environ | both)
+    with pytest.raises(PreconditionMissing, match="lead to the same database"), run_lock(config, wait=wait):
+        pytest.fail("a database was taken for two")
+
+
+@pytest.mark.parametrize("side", databases.SIDES)
+def test_another_run_on_either_side_is_one(deployment: Deployment, side: Side) -> None:
+    """The control: a database of its own."""
+    with deployment.owner(side) as other:
+        other.execute("SELECT pg_advisory_lock(%s)", [databases.RUN_LOCK])
+        with pytest.raises(LockHeld) as raised, run_lock(deployment.config):
+            pytest.fail("two runs at once")
+        assert raised.value.side == side
+
+
 def test_a_database_has_one_engine_and_no_session_outlives_its_block(deployment: Deployment) -> None:
     with connect(deployment.config, "local") as one, connect(deployment.config, "local") as other:
         assert one.engine is other.engine
