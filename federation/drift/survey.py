@@ -88,7 +88,7 @@ def survey(connection: Connection, side: Side, declared: Declared, *, ask_hospit
     config = declared.config
     names = [table.name for table in declared.tables]
     schemas = [config.tables.schema_, config.tables.link_schema]
-    with _rolled_back(connection):
+    with rolled_back(connection):
         relations, types = read_relations(connection, schemas, names), read_types(connection)
         server = read_server(connection, config.link.server) if side == "cloud" else None
         found = Survey(side, connection, declared, relations, {}, server=server, types=types)
@@ -173,7 +173,8 @@ def _view_name(number: int) -> str:
 
 
 @contextmanager
-def _rolled_back(connection: Connection) -> Iterator[None]:
+def rolled_back(connection: Connection) -> Iterator[None]:
+    """Whatever the block makes is gone after it."""
     with connection.begin_nested() as savepoint:
         try:
             yield

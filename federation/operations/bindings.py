@@ -14,6 +14,7 @@ from alembic.operations import MigrateOperation, Operations
 from psycopg import sql
 
 from federation.binding import statements
+from federation.config import Config
 from federation.operations.deployment import LINK, SERVICE, Role, deployment, role, roles
 from federation.operations.rendering import call, given
 from federation.operations.statements import execute
@@ -236,44 +237,39 @@ class DropSiteCheckOp(MigrateOperation):
         return ("remove_site_check", self.schema, self.table, self.column)
 
 
-@Operations.implementation_for(CreateLocalBindingOp)
-def _create_local(operations: Operations, op: CreateLocalBindingOp) -> None:
-    config = deployment(operations)
-    execute(
-        operations,
-        statements(
+def half(config: Config, op: CreateLocalBindingOp | CreateCloudBindingOp) -> sql.Composed:
+    """The SQL of a half of the binding."""
+    if isinstance(op, CreateLocalBindingOp):
+        return statements(
             op.version,
             "local",
             site=sql.Literal(config.site()),
             nobody=sql.Literal(NOBODY),
-            callers=roles(operations, (LINK, *op.callers)),
+            callers=roles(config, (LINK, *op.callers)),
             caller_names=sql.Literal([str(name) for name in op.callers]),
-            service=role(operations, SERVICE),
+            service=role(config, SERVICE),
             link_user=sql.Literal(LINK.name(config)),
-        ),
+        )
+    return statements(
+        op.version,
+        "cloud",
+        site=sql.Literal(config.site()),
+        nobody=sql.Literal(NOBODY),
+        sender=sql.Identifier(config.roles.sender),
+        server=sql.Identifier(op.server),
+        callers=roles(config, op.callers),
     )
+
+
+@Operations.implementation_for(CreateCloudBindingOp)
+@Operations.implementation_for(CreateLocalBindingOp)
+def _create(operations: Operations, op: CreateLocalBindingOp | CreateCloudBindingOp) -> None:
+    execute(operations, half(deployment(operations), op))
 
 
 @Operations.implementation_for(DropLocalBindingOp)
 def _drop_local(operations: Operations, op: DropLocalBindingOp) -> None:
     execute(operations, statements(op.version, "local_drop", callers=roles(operations, (LINK, *op.callers))))
-
-
-@Operations.implementation_for(CreateCloudBindingOp)
-def _create_cloud(operations: Operations, op: CreateCloudBindingOp) -> None:
-    config = deployment(operations)
-    execute(
-        operations,
-        statements(
-            op.version,
-            "cloud",
-            site=sql.Literal(config.site()),
-            nobody=sql.Literal(NOBODY),
-            sender=sql.Identifier(config.roles.sender),
-            server=sql.Identifier(op.server),
-            callers=roles(operations, op.callers),
-        ),
-    )
 
 
 @Operations.implementation_for(DropCloudBindingOp)

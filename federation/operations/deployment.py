@@ -49,15 +49,15 @@ def deployment(operations: Operations) -> Config:
     return config
 
 
-def role(operations: Operations, name: Role) -> sql.Composable:
-    """The role as SQL: keywords stay keywords, names are quoted."""
+def role(where: Operations | Config, name: Role) -> sql.Composable:
+    """The role as SQL: keywords stay keywords, names are quoted. ``where`` is asked for a link role's name only."""
     if isinstance(name, LinkRole):
-        return sql.Identifier(name.name(deployment(operations)))
+        return sql.Identifier(name.name(where if isinstance(where, Config) else deployment(where)))
     if name.lower() in {"public", "current_user"}:
         return sql.SQL(name.upper())
     return sql.Identifier(name)
 
 
-def roles(operations: Operations, names: tuple[Role, ...]) -> sql.Composed:
+def roles(where: Operations | Config, names: tuple[Role, ...]) -> sql.Composed:
     """The roles, separated by commas."""
-    return sql.SQL(", ").join(role(operations, name) for name in names)
+    return sql.SQL(", ").join(role(where, name) for name in names)

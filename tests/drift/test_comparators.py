@@ -340,6 +340,33 @@ REPORTED = {
             ("cloud", "~", "server", "hospital", "anon, authenticated, service_role can use it: REVOKE"),
         ],
     ),
+    "the cloud's half of the binding": Drift(
+        "cloud",
+        "CREATE OR REPLACE FUNCTION federation.bind_claims() RETURNS uuid LANGUAGE sql AS 'SELECT gen_random_uuid()'; "
+        "ALTER TABLE federation_private.probe DISABLE ROW LEVEL SECURITY; "
+        "DROP FUNCTION federation_private.require_hospital(); "
+        "ALTER FOREIGN TABLE federation_private.bind OPTIONS (SET table_name 'account')",
+        [
+            ("cloud", "~", "binding", "federation.bind_claims()", "is not what the binding's v1 has: put it back"),
+            ("cloud", "~", "binding", "federation_private.bind", "is not what"),
+            ("cloud", "~", "binding", "federation_private.probe", "is not what"),
+            (
+                "cloud",
+                "~",
+                "binding",
+                "federation_private.require_hospital()",
+                "is missing: put it back as federation/",
+            ),
+        ],
+    ),
+    "the hospital's half of the binding": Drift(
+        "local",
+        "ALTER FUNCTION auth.jwt() RESET search_path; ALTER VIEW federation.bind RESET (security_barrier)",
+        [
+            ("local", "~", "binding", "auth.jwt()", "is not what the binding's v1 has"),
+            ("local", "~", "binding", "federation.bind", "is not what"),
+        ],
+    ),
     "trigger disabled": Drift(
         "cloud",
         f"ALTER FOREIGN TABLE federation_link.hospital_patients DISABLE {TRIGGER}",

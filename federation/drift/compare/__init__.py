@@ -11,6 +11,7 @@ from typing import TypeAlias
 from alembic.operations import MigrateOperation
 
 from federation.drift.compare import (
+    binding,
     bypasses,
     copies,
     foreign_tables,
@@ -31,7 +32,7 @@ from federation.errors import Side
 Comparator: TypeAlias = Callable[[Survey], Iterator[MigrateOperation]]
 
 COMPARATORS: dict[Side, tuple[Comparator, ...]] = {
-    "local": (row_security.compare, policies.compare, grants.compare_local),
+    "local": (row_security.compare, policies.compare, grants.compare_local, binding.compare),
     "cloud": (
         servers.compare,
         user_mappings.compare,
@@ -42,6 +43,7 @@ COMPARATORS: dict[Side, tuple[Comparator, ...]] = {
         grants.compare_cloud,
         hospital.compare,
         copies.compare,
+        binding.compare,
         bypasses.compare,
     ),
 }
