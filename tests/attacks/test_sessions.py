@@ -257,6 +257,90 @@ def test_a_cursor_with_hold_holds_its_openers_rows_only(world: World) -> None:
         assert marks(ask(connection, "FETCH ALL FROM tutorial")) == {"A", "B", "patient"}
 
 
+def test_a_cursor_with_hold_that_service_role_would_fill_at_commit_is_refused(world: World) -> None:
+    """Its scan began on the session of callers under row-level security, and nobody has been bound there."""
+    with world.pooled() as connection:
+        seen = []
+        for names in (OURS, OPEN):
+            begin(connection, A, read_only=False)
+            ask(connection, names.fill("DECLARE held CURSOR WITH HOLD FOR SELECT id FROM {patients}"))
+            connection.execute("SET LOCAL ROLE service_role")
+            seen.append(ask(connection, "COMMIT") + ask(connection, "FETCH ALL FROM held"))
+    assert "no caller is bound" in seen[0]
+    assert marks(seen[0]) == set()
+    assert "B" in marks(seen[1])
+
+
+@pytest.mark.parametrize("bound", [False, True], ids=["nobody bound", "its opener bound"])
+def test_a_cursor_that_a_security_definer_function_reads_is_still_its_openers(world: World, bound: bool) -> None:
+    """The function's owner bypasses row-level security; the rows are those of who opened the cursor, or none."""
+    steps = [
+        *(["SELECT count(*) FROM {patients}"] if bound else []),
+        "DECLARE opened CURSOR FOR SELECT id FROM {patients}",
+        "SELECT seen FROM public.fetch_from('opened') AS seen",
+    ]
+    with world.pooled() as connection:
+        ours, naive = (request(connection, A, [names.fill(step) for step in steps]) for names in (OURS, OPEN))
+    assert marks(ours) == ({"A"} if bound else set()), ours
+    assert bound or "no caller is bound" in ours
+    assert "B" in marks(naive)
+
+
+LATE = """
+    CREATE FUNCTION pg_temp.late() RETURNS trigger LANGUAGE plpgsql AS $$
+    DECLARE ids text;
+    BEGIN
+        SELECT string_agg(id::text, ',') INTO ids FROM {patients};
+        RAISE NOTICE 'seen as %: %', current_user, ids;
+        RETURN NULL;
+    END $$;
+    CREATE TEMP TABLE later (n integer);
+    CREATE CONSTRAINT TRIGGER late AFTER INSERT ON pg_temp.later DEFERRABLE INITIALLY DEFERRED
+        FOR EACH ROW EXECUTE FUNCTION pg_temp.late()
+"""
+"""A trigger of the caller's own that reads at COMMIT."""
+
+
+def read_at_commit(world: World, names: Names, last: str) -> str:
+    """A reads, has a trigger read again at COMMIT, and does ``last`` before it."""
+    steps = ["SELECT min(id::text) FROM {patients} WHERE age < 77", "INSERT INTO pg_temp.later VALUES (1)", last]
+    with world.pooled() as connection:
+        request(connection, A, [names.fill(LATE)], read_only=False, commit=True)
+        return request(connection, A, [names.fill(step) for step in steps], read_only=False, commit=True)
+
+
+def test_a_deferred_trigger_that_fires_under_anothers_claims_reads_nothing(world: World) -> None:
+    ours, naive = (read_at_commit(world, names, claims(B)) for names in (OURS, NAIVE))
+    assert "another caller is bound" in ours
+    assert marks(ours) == {"A"}
+    assert "B" in marks(naive)
+
+
+def test_a_deferred_trigger_reads_as_whom_its_postgresql_runs_it(world: World) -> None:
+    """Up to 17 as the role of COMMIT, be it service_role; from 18 as the role that had queued it (docs/secure.md)."""
+    seen = read_at_commit(world, OURS, "SET LOCAL ROLE service_role")
+    if world.deployment.pair.cloud.binaries.major >= 18:
+        assert "seen as authenticated" in seen
+        assert marks(seen) == {"A"}
+    else:
+        assert "seen as service_role" in seen
+        assert "B" in marks(seen)
+    assert "B" in marks(read_at_commit(world, OPEN, "SET LOCAL ROLE service_role"))
+
+
+def test_claims_changed_in_the_midst_of_a_statement_bind_nobody_else(world: World) -> None:
+    """One scan is the caller's; the next begins when its rows have changed the claims."""
+    statement = (
+        f"SELECT id, set_config('request.jwt.claims', '{B.claims}', true) IS NULL, "
+        "(SELECT min(q.id::text) FROM {patients} q WHERE q.id <> p.id) FROM {patients} p"
+    )
+    with world.pooled() as connection:
+        ours, naive = (request(connection, A, [names.fill(statement)]) for names in (OURS, NAIVE))
+    assert "another caller is bound" in ours
+    assert marks(ours) == set()
+    assert "B" in marks(naive)
+
+
 def test_two_transactions_of_one_message_have_one_time_and_two_callers(world: World) -> None:
     """transaction_timestamp() is the message's: the mark of the first would fit the second, if it were left behind."""
 
@@ -421,6 +505,18 @@ def test_the_links_passwords_are_read_by_the_owner_alone(world: World) -> None:
         assert "a password" in world.leaks(request(connection, A, [options]))
     with world.deployment.owner("cloud") as owner:
         assert "a password" in world.leaks(ask(owner, ours))
+
+
+def test_where_the_hospital_is_is_known_to_whoever_has_sql(world: World) -> None:
+    """pg_foreign_server is everybody's to read: the address, and neither password nor link role (docs/secure.md)."""
+    hospital = world.deployment.pair.local
+    query = "SELECT srvoptions FROM pg_foreign_server WHERE srvname = 'hospital'"
+    with world.pooled() as connection:
+        for caller in (A, STRANGER, ANON):
+            output = request(connection, caller, [query])
+            assert f"'host={hospital.host}', 'port={hospital.port}'" in output
+            assert "federation_link" not in output
+            assert not world.leaks(output)
 
 
 def test_a_caller_without_a_mapping_who_bypasses_row_level_security_reads_nothing(world: World) -> None:

@@ -245,6 +245,20 @@ def test_where_the_hospital_does_not_refuse_it_the_views_check_quotes_the_caller
     assert quoted == [True, False]
 
 
+def test_a_caller_with_sql_can_lift_the_refusal_of_writes_of_both_kinds(world: World) -> None:
+    """For their own transaction, by its mark: the refusal keeps an app from half a commit, and nobody from a row."""
+    own = f"INSERT INTO {OURS.patients} (hospital_id, name, linked_user_id) VALUES ('{SITE_ID}', 'Asha', '{A.sub}')"
+    lifting = "SELECT set_config('federation.wrote', '', true)"
+    admitting = f"SELECT public.admit('{SITE_ID}')"
+    found = "SELECT name FROM hospital_patients WHERE name IN ('Asha', 'Admitted') ORDER BY name"
+    written = []
+    with world.undone(), world.pooled() as connection, world.deployment.superuser("local") as superuser:
+        for steps in ([own, admitting], [own, lifting, admitting]):
+            output = request(connection, A, steps, read_only=False, commit=True)
+            written.append(("ERROR | 0A000 |" in output, superuser.execute(found).fetchall()))
+    assert written == [(True, []), (False, [("Admitted",), ("Asha",)])]
+
+
 def test_a_grant_too_many_on_the_private_schema_opens_no_row(world: World) -> None:
     """The foreign tables are out of reach, and if they were not, the hospital would still ask who it is."""
     table = "federation_link.hospital_patients"
