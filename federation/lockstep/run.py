@@ -83,8 +83,8 @@ def upgrade(
     """Bring both databases up to release ``target``.
 
     When a release fails, what this run did of it is undone (``rollback``) or left for a later run (``stop``). Raises
-    the failure, or ReleasesDiffer chained to it when the databases end up apart; LockHeld while another run is under
-    way, unless it is to ``wait``.
+    the failure, or ReleasesDiffer chained to it when the databases end up apart; VerificationFailed at the end for what
+    was broken before and is still; LockHeld while another run is under way, unless it is to ``wait``.
     """
     return _Run(config, on_failure, progress).go(target, Direction.UP, wait=wait)
 
@@ -126,8 +126,8 @@ class _Run:
         """Why this run is no longer the only one, if it is not: then it takes no step, and undoes none."""
         self.committed: Step | None = None
         """The step whose COMMIT was answered last."""
-        self.sound = True
-        """Whether the databases passed verification so far: a release is not undone for what it found broken."""
+        self.broken: VerificationFailed | Unreachable | None = None
+        """What verification finds broken since before the run: no release is undone for it."""
         self.unmarked = False
         """Whether the hospital has no mark: its first step makes one, of a cloud at base."""
 
@@ -143,15 +143,21 @@ class _Run:
                 self.config, self.releases, steps, self.sessions, at_base=local == 0, no_hospital_yet=self.unmarked
             )
             drop_set_aside(self.config, self.sessions["local"])  # what a killed run has left
-            if steps and local == cloud:
-                self.sound = False
-                self.verify(direction)
+            if local == cloud and (steps or direction is Direction.UP):
+                self.verify(direction, before=True)
             outcome = Outcome(self.releases.at(position))
             try:
                 for _, halves in groupby(steps, key=lambda step: step.release):
                     self.walk(list(halves), outcome)
             except KeyboardInterrupt as error:
                 raise Interrupted("interrupted between two releases, of which none was begun") from error
+            if direction is Direction.UP and self.broken is not None:
+                raise VerificationFailed(
+                    f"{self.broken.message}; both databases are at {outcome.release or 'base'}",
+                    side=self.broken.side,
+                    hint="it was so before this run, so no release was undone for it: `federation check` compares both "
+                    "sides; when it is mended, run the command again",
+                ) from self.broken
             return outcome
 
     def open(self) -> None:
@@ -183,8 +189,8 @@ class _Run:
             with _undisturbed():
                 raise self.settle(step, done, _as_ours(error, step)) from error
 
-    def verify(self, direction: Direction) -> None:
-        """Verify the release that both databases are at; on the way up a failure is the release's.
+    def verify(self, direction: Direction, *, before: bool = False) -> None:
+        """Verify the release that both databases are at; on the way up a failure is the release's, but ``before`` any.
 
         Nobody is kept from going back: on the way down it is said, and no failure. Nor is a release undone for what was
         broken before it, since it may be the one that mends it. Where a backup was restored, the databases do not fit
@@ -195,13 +201,14 @@ class _Run:
         try:
             self.patiently(lambda: verification.verify(self.config, self.sessions))
         except (VerificationFailed, Unreachable) as failed:
-            if direction is Direction.UP and (self.sound or isinstance(failed, Unreachable)):
+            tolerated = before or self.broken is not None
+            if direction is Direction.UP and (not tolerated or isinstance(failed, Unreachable)):
                 raise
             _LOG.warning("federation: not as it should be, and no reason to stop: %s", failed.message)
-            self.sound = False
+            self.broken = failed
             self.open()
         else:
-            self.sound = True
+            self.broken = None
 
     def tell(self, step: Step, seconds: float) -> None:
         """A line that cannot be printed must not stop a release half-way."""

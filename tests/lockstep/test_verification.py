@@ -245,12 +245,27 @@ def test_on_the_way_down_a_failure_is_said_and_stops_nobody(second: Deployment) 
     assert at(second) == ("0002", "0002")
 
 
-def test_a_release_is_not_undone_for_what_was_broken_before_it(second: Deployment) -> None:
+def test_a_release_is_not_undone_for_what_was_broken_before_it_and_the_run_says_so_at_its_end(
+    second: Deployment,
+) -> None:
     with second.owner("cloud") as owner:
         owner.execute("GRANT SELECT ON note TO anon")
+    for _ in range(2):  # the second time there is nothing to do
+        result = second.federation("upgrade")
+        assert result.returncode == 7, result.stderr
+        assert "anon has privileges on public.note; both databases are at 0003 — it was so before" in result.stderr
+        assert at(second) == ("0003", "0003")
+    with second.owner("cloud") as owner:
+        owner.execute("REVOKE SELECT ON note FROM anon")
+    assert second.federation("upgrade").returncode == 0
+
+
+def test_a_release_that_mends_what_was_broken_before_it_ends_well(second: Deployment) -> None:
+    with second.owner("cloud") as owner:
+        owner.execute("GRANT SELECT ON note TO anon")
+    rewrite(second, {"cloud": {"0003": (sql("REVOKE SELECT ON note FROM anon"), "pass")}})
     result = second.federation("upgrade")
     assert result.returncode == 0, result.stderr
-    assert "anon has privileges on public.note" in result.stderr
     assert at(second) == ("0003", "0003")
 
 
