@@ -82,13 +82,18 @@ class Status:
                 return None if self.local == self.head else "federation upgrade"
 
     def to_dict(self) -> dict[str, object]:
-        """As JSON has it."""
+        """As JSON has it; None for what a side did not say."""
+        silent = {error.side for error in self.errors}
+
+        def said(side: Side, release: str | None) -> str | None:
+            return release or (None if side in silent else "base")
+
         return {
-            "local": self.local or "base",
-            "cloud": self.cloud or "base",
+            "local": said("local", self.local),
+            "cloud": said("cloud", self.cloud),
             "head": self.head or "base",
             "state": self.state.name.lower(),
-            "mark": self.mark or "base",
+            "mark": said("local", self.mark),
             "next": self.next_command,
             "errors": [error.to_dict() for error in self.errors],
         }
@@ -108,5 +113,6 @@ def read_status(config: Config) -> Status:
                     marked = mark(connection) or None
                 releases.position(found[side], side)
         except FederationError as error:
+            error.side = error.side or side
             errors.append(error)
     return Status(releases, found["local"], found["cloud"], marked, tuple(errors))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import chains_of_three as three
 import pytest
+from sqlalchemy.engine import make_url
 
 from federation.administration import bootstrap, link
 from federation.databases import connect
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from deployments import Deployment, Deployments
+
+    from federation.errors import Side
 
 
 COLOURED = {
@@ -288,18 +291,27 @@ def test_a_table_that_stands_where_the_hospital_has_no_books_is_named(pair_of_fi
     assert "local: in the way: table public.note" in run(pair_of_five, "federation upgrade 0001", code=8)
 
 
-def test_a_side_that_does_not_answer_is_named_and_the_other_shown(pair_of_five: Deployment) -> None:
+@pytest.mark.parametrize("side", ["local", "cloud"])
+def test_a_side_that_does_not_answer_is_named_and_the_other_shown(pair_of_five: Deployment, side: Side) -> None:
+    other: Side = "cloud" if side == "local" else "local"
     upgrade(pair_of_five.config, "0001")
-    url = pair_of_five.environ["FEDERATION_CLOUD_URL"].replace(str(pair_of_five.pair.cloud.port), "1")
-    result = pair_of_five.federation("status", "--json", FEDERATION_CLOUD_URL=url)
+    variable = f"FEDERATION_{side.upper()}_URL"
+    nobody = {variable: make_url(pair_of_five.environ[variable]).set(port=1).render_as_string(hide_password=False)}
+    result = pair_of_five.federation("status", "--json", **nobody)
     assert result.returncode == 6
     status = json.loads(result.stdout)
-    assert (status["local"], status["state"]) == ("0001", "unknown")
-    assert status["errors"][0]["side"] == "cloud"
-    result = pair_of_five.federation("upgrade", FEDERATION_CLOUD_URL=url)
-    assert result.returncode == 6
-    with connect(pair_of_five.config, "local") as connection:
+    assert (status[other], status[side], status["state"]) == ("0001", None, "unknown")
+    assert status["mark"] == ("0001" if other == "local" else None)
+    assert status["errors"][0]["side"] == side
+    assert pair_of_five.federation("upgrade", **nobody).returncode == 6
+    with connect(pair_of_five.config, other) as connection:
         assert current_release(connection) == "0001"
+
+
+def test_a_side_at_base_has_said_so(pair_of_five: Deployment) -> None:
+    """The control."""
+    status = json.loads(run(pair_of_five, "federation status --json"))
+    assert (status["local"], status["cloud"], status["mark"]) == ("base",) * 3
 
 
 def test_files_that_are_older_than_a_database_are_said(pair_of_five: Deployment) -> None:
