@@ -169,6 +169,24 @@ def test_chains_that_do_not_pair_up_are_refused(tiny: Deployment) -> None:
         upgrade(tiny.config)
 
 
+@pytest.mark.parametrize(
+    ("was", "now", "says"),
+    [
+        ("'0002', '0001'", "'0002', '0000'", "0002.py follows 0000, of which there is no file"),
+        ("'0002', '0001'", "'0001', None", "0001.py and versions/cloud/0002.py both are release 0001"),
+    ],
+)
+def test_a_file_that_has_no_place_in_the_chain_is_named(tiny: Deployment, was: str, now: str, says: str) -> None:
+    file = tiny.root / "versions/cloud/0002.py"
+    text = file.read_text()
+    file.write_text(text.replace(was, now))
+    result = tiny.federation("status")
+    assert result.returncode == 8
+    assert result.stderr.startswith(f"federation: cloud: versions/cloud/{says} — ")  # and no warning of Alembic's
+    file.write_text(text)
+    assert tiny.federation("status").returncode == 0
+
+
 def test_a_chain_with_branches_is_refused(tiny: Deployment) -> None:
     text = (tiny.root / "versions/local/0003.py").read_text()
     (tiny.root / "versions/local/0004.py").write_text(text.replace("'0003', '0002'", "'0004', '0002'"))
