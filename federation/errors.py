@@ -174,6 +174,12 @@ def from_database(error: BaseException, *, side: Side, release: str | None = Non
             "a type: create it on both sides, in a release (op.create_type) or by its extension; "
             f"a role: an administrator runs `federation bootstrap {side}`",
         )
+    if state == "42809":  # the server's hint is to DROP what has the name, which may be the patients' table
+        return made(
+            FederationError,
+            f"something of that name is of another kind ({message})",
+            f"see what it is, and whether FEDERATION_{side.upper()}_URL leads to the right database; drop nothing yet",
+        )
     # The one DETAIL that is kept: it names objects, never values. A retyped column that something reads has no state of
     # its own; the server's function tells it apart in every language.
     retyped = diagnostic is not None and diagnostic.source_function in _RETYPING

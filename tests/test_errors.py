@@ -64,6 +64,15 @@ def test_a_servers_error_becomes_one_of_ours(
     assert (ours.side, ours.release) == ("local", "0001")
 
 
+def test_a_servers_hint_to_drop_a_table_is_not_repeated(federated: Deployment) -> None:
+    with pytest.raises(psycopg.errors.WrongObjectType) as raised, federated.owner("local") as owner:
+        owner.execute("DROP VIEW hospital_queues")
+    assert raised.value.diag.message_hint == "Use DROP TABLE to remove a table."
+    ours = errors.from_database(raised.value, side="cloud")
+    assert "DROP TABLE" not in str(ours)
+    assert "FEDERATION_CLOUD_URL" in str(ours.hint)
+
+
 def test_a_row_in_an_errors_detail_is_not_repeated(federated: Deployment) -> None:
     with pytest.raises(psycopg.errors.NotNullViolation) as raised, federated.owner("local") as owner:
         owner.execute(
