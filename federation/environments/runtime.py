@@ -11,7 +11,9 @@ import logging
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from alembic import context
@@ -25,7 +27,7 @@ from federation import guard, operations, plugin
 from federation.config import Config
 from federation.databases import DATABASE_ERRORS, connect, over_the_link
 from federation.environments import preconditions
-from federation.errors import FederationError, PreconditionMissing, Side, from_database
+from federation.errors import FederationError, PreconditionMissing, Refused, Side, from_database
 from federation.operations.indexes import drop_set_aside, drop_set_aside_offline, is_set_aside
 from federation.operations.rendering import render_item
 from federation.operations.statements import reflected
@@ -67,19 +69,23 @@ def _run(side: Side, alembic_config: AlembicConfig) -> None:
         else:
             drop_set_aside_offline(context.get_context())
     elif "connection" in alembic_config.attributes:  # the runner's, which sets the mark itself
-        _run_online(config, side, alembic_config.attributes["connection"])
+        _run_online(config, side, alembic_config.attributes["connection"], _Progress())
     else:
+        progress = _Progress()
         with connect(config, side) as connection:
-            progress = _run_online(config, side, connection)
-            if side == "cloud" and progress.begun and not progress.hospital_is_silent:
-                _tell_the_hospital(connection, config)
-            elif side == "local" and progress.begun:
+            try:
+                _run_online(config, side, connection, progress)
+            finally:  # a later step may have failed
+                if side == "cloud" and progress.committed and not progress.hospital_is_silent:
+                    _tell_the_hospital(connection, config)
+            if side == "local" and progress.committed:
                 drop_set_aside(config, connection)
 
 
 def _tell_the_hospital(connection: Connection, config: Config) -> None:
     """What the cloud needs no longer. A hospital that does not answer is no reason to fail: the step is done."""
     try:
+        connection.rollback()  # of a step that has failed
         with over_the_link(connection, config):
             guard.settle_over_link(connection)
     except DATABASE_ERRORS as error:
@@ -105,8 +111,7 @@ def _keep_mark_if_silent(connection: Connection, config: Config) -> bool:
     return False
 
 
-def _run_online(config: Config, side: Side, connection: Connection) -> _Progress:
-    progress = _Progress()
+def _run_online(config: Config, side: Side, connection: Connection, progress: _Progress) -> None:
     _configure(config, side, progress, connection=connection)
     try:
         with context.begin_transaction(), _reflected_as_text():
@@ -116,7 +121,6 @@ def _run_online(config: Config, side: Side, connection: Connection) -> _Progress
     except FederationError as error:
         error.side, error.release = error.side or side, error.release or progress.release
         raise
-    return progress
 
 
 @contextmanager
@@ -134,10 +138,11 @@ def _reflected_as_text() -> Iterator[None]:
 
 
 class _Progress:
-    """Which release is being applied or undone: what an error names; whether any was, and with which hospital."""
+    """Which release is being applied or undone: what an error names; whether any is done, and with which hospital."""
 
     release: str | None = None
     begun: bool = False
+    committed: bool = False
     hospital_is_silent: bool = False
 
 
@@ -189,27 +194,47 @@ def _prepared(steps: Steps, config: Config, side: Side, progress: _Progress) -> 
     """``steps``, with preconditions checked and schema ``federation`` made before the first one."""
 
     def generate(heads: Any, migration_context: MigrationContext) -> Iterator[MigrationStep]:
-        for step in list(steps(heads, migration_context) or ()):
+        for step in _complete(steps, heads, migration_context, side):
             revisions = step.to_revisions_no_deps if step.is_upgrade else step.from_revisions_no_deps
             progress.release = revisions[0] if revisions else None
             if not progress.begun:
                 connection = None if migration_context.as_sql else migration_context.connection
+                if connection is not None:
+                    guard.require_own(connection, config, side)
                 if "connection" in context.config.attributes:
                     pass  # the runner has checked them for all its steps, and has its own way to the hospital
                 elif connection is not None and step.is_upgrade:
                     preconditions.require(connection, config, side)
                 elif connection is not None and side == "cloud":
                     progress.hospital_is_silent = _keep_mark_if_silent(connection, config)
-                from_base = not step.from_revisions_no_deps
-                guard.prepare(migration_context, config, side, from_base=from_base)
+                guard.prepare(migration_context, config, side, step)
                 progress.begun = True
-                if from_base and migration_context.as_sql:
+                if not step.from_revisions_no_deps and migration_context.as_sql:
                     step.migration_fn = _after(guard.set_trigger, migration_context, step.migration_fn)
+            if migration_context.as_sql:
+                step.migration_fn = guard.from_its_release(step.migration_fn, migration_context, step)
             if migration_context.opts["federation_undoing"]:
                 step.migration_fn = guard.without_loss(step.migration_fn, migration_context)
             yield step
+            progress.committed = True
 
     return generate
+
+
+def _complete(steps: Steps, heads: Any, migration_context: MigrationContext, side: Side) -> list[MigrationStep]:
+    """The steps. Raises Refused where one has no function for its direction: Alembic takes it from the module."""
+    try:
+        return list(steps(heads, migration_context) or ())
+    except AttributeError as error:
+        if error.name not in {"upgrade", "downgrade"} or not isinstance(error.obj, ModuleType):
+            raise
+        raise Refused(
+            f"the step cannot be {'undone' if error.name == 'downgrade' else 'run'}: its file has no {error.name}()",
+            side=side,
+            release=getattr(error.obj, "revision", None),
+            hint="nothing was changed"
+            + ("; restore a backup if you must go back" if error.name == "downgrade" else "; write one"),
+        ) from error
 
 
 def _after(
@@ -217,6 +242,7 @@ def _after(
 ) -> Callable[..., Any]:
     """``migration`` with ``first`` before it, inside its transaction."""
 
+    @wraps(migration)  # Alembic prints its name
     def both(**arguments: Any) -> None:
         first(migration_context)
         migration(**arguments)

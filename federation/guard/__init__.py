@@ -1,8 +1,17 @@
 """Schema ``federation`` on either side: version table, history and guard, kept by every step of either chain."""
 
 from federation.guard.history import history_rows, record
-from federation.guard.housekeeping import SCHEMA, VERSION_TABLE, current_release, forget, prepare, set_trigger
+from federation.guard.housekeeping import (
+    SCHEMA,
+    VERSION_TABLE,
+    current_release,
+    forget,
+    prepare,
+    require_own,
+    set_trigger,
+)
 from federation.guard.mark import mark, settle, settle_over_link
+from federation.guard.offline import from_its_release
 from federation.guard.values import without_loss
 
 __all__ = [
@@ -10,10 +19,12 @@ __all__ = [
     "VERSION_TABLE",
     "current_release",
     "forget",
+    "from_its_release",
     "history_rows",
     "mark",
     "prepare",
     "record",
+    "require_own",
     "set_trigger",
     "settle",
     "settle_over_link",

@@ -5,12 +5,18 @@ CREATE OR REPLACE FUNCTION federation.guard_version() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     before CONSTANT text COLLATE "C" := coalesce(old.version_num, '');
-    after CONSTANT text COLLATE "C" := coalesce(new.version_num, '');
+    after CONSTANT text COLLATE "C" :=  -- of two rows, which an earlier version let in, the one that is left
+        coalesce(new.version_num, (SELECT max(v.version_num) FROM federation.alembic_version AS v), '');
     step federation.history;
     hospital text COLLATE "C";
     refused text;
     remedy text;
 BEGIN
+    IF TG_OP <> 'DELETE' AND (SELECT count(*) FROM federation.alembic_version) > 1 THEN
+        RAISE EXCEPTION 'federation.alembic_version would hold several releases: %',
+            (SELECT string_agg(v.version_num, ', ' ORDER BY v.version_num) FROM federation.alembic_version AS v)
+            USING ERRCODE = 'ZF008', HINT = 'a chain has no branches, and its version table one row: change that one';
+    END IF;
     SELECT h.* INTO step FROM federation.history AS h
     WHERE h.started_at = transaction_timestamp() AND h.from_release = coalesce(nullif(before, ''), 'base')
         AND h.to_release = coalesce(nullif(after, ''), 'base')

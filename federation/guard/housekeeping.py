@@ -5,22 +5,24 @@ from __future__ import annotations
 from functools import cache
 from importlib import resources
 
-from alembic.runtime.migration import MigrationContext
+from alembic.runtime.migration import MigrationContext, MigrationStep
 from psycopg import sql
 from sqlalchemy.engine import Connection
 
 from federation.config import Config
 from federation.databases import ddl
 from federation.errors import Refused, Side
+from federation.guard.mark import asked
+from federation.guard.offline import require_release
 
 SCHEMA = "federation"
 VERSION_TABLE = "alembic_version"
 
-_BOOKS = "alembic-federation books 1"
+_BOOKS = "alembic-federation books 2"
 """Comment of schema ``federation`` where the books are as this version of the toolkit makes them."""
 
 # In --sql from base Alembic writes CREATE TABLE itself, also where a downgrade to base has left the table. Empty, it
-# makes way; with a row in it the script is not for this database, and that CREATE TABLE stops it.
+# makes way; with a row in it the script has stopped before, or that CREATE TABLE stops it.
 _MAKE_WAY = """
 DO $federation$
 BEGIN
@@ -36,16 +38,19 @@ CREATE CONSTRAINT TRIGGER guard_version AFTER INSERT OR UPDATE OR DELETE ON fede
     DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION federation.guard_version()"""
 
 
-def prepare(context: MigrationContext, config: Config, side: Side, *, from_base: bool) -> None:
+def prepare(context: MigrationContext, config: Config, side: Side, first: MigrationStep) -> None:
     """Make schema ``federation``, version table, history and guard where they are missing, in one transaction.
 
-    ``from_base``: the first step starts there. In ``--sql`` it is then Alembic that writes the version table, and the
-    trigger is made after it, by `set_trigger`. Raises Refused where the books are another site's.
+    Where the ``first`` step starts from base, in ``--sql`` it is Alembic that writes the version table, and the
+    trigger is made after it, by `set_trigger`. A script begins with what `require_own` asks, and with the release.
     """
     if context.as_sql:
-        quiet = sql.SQL("SET client_min_messages = warning")  # "already exists, skipping" is no news
-        for statement in (quiet, _books(config, side), sql.SQL(_MAKE_WAY) if from_base else sql.SQL(_TRIGGER)):
-            context.execute(ddl(statement))
+        context.impl.static_output("\\set ON_ERROR_STOP on")
+        context.execute(ddl(sql.SQL("SET client_min_messages = warning")))  # "already exists, skipping" is no news
+        context.execute(ddl(_own(config, side)))
+        require_release(context, first)
+        context.execute(ddl(_books(config, side)))
+        context.execute(ddl(sql.SQL(_TRIGGER if first.from_revisions_no_deps else _MAKE_WAY)))
         return
     assert context.connection is not None  # noqa: S101  # online there is one
     connection = context.connection
@@ -57,14 +62,12 @@ def prepare(context: MigrationContext, config: Config, side: Side, *, from_base:
         if found != _BOOKS:
             for made in (_books(config, side), sql.SQL(_TRIGGER), _COMMENT):
                 connection.execute(ddl(made))
-        if side == "local":
-            site = connection.exec_driver_sql("SELECT site FROM federation.guard").scalar_one()
-            if site != config.site():
-                raise Refused(
-                    f"this is the database of site {site}, and FEDERATION_SITE_ID is {config.site()}",
-                    side=side,
-                    hint="check FEDERATION_LOCAL_URL and FEDERATION_SITE_ID; nothing was changed",
-                )
+
+
+def require_own(connection: Connection, config: Config, side: Side) -> None:
+    """Raise Refused where the books are the other side's, another site's, or without the guard's row. Reads only."""
+    with asked(connection, side):
+        connection.execute(ddl(_own(config, side)))
 
 
 def set_trigger(context: MigrationContext) -> None:
@@ -73,6 +76,11 @@ def set_trigger(context: MigrationContext) -> None:
 
 
 _COMMENT = sql.SQL("COMMENT ON SCHEMA federation IS {}").format(sql.Literal(_BOOKS))
+
+
+def _own(config: Config, side: Side) -> sql.Composable:
+    """What raises unless the database is of this side and site, or has no books yet."""
+    return sql.SQL(_text(f"own_{side}")).format(site=sql.Literal(config.site()))
 
 
 def _books(config: Config, side: Side) -> sql.Composable:
@@ -91,7 +99,8 @@ def _text(name: str) -> str:
 def current_release(connection: Connection) -> str | None:
     """The release of this database, or None at base; writes nothing, and needs no schema to be there.
 
-    Raises Refused when the version table holds several rows: a chain with branches is no federation.
+    Raises Refused when the version table holds several rows: a chain with branches is no federation. The side that it
+    names is what the database's own books say.
     """
     exists = connection.exec_driver_sql("SELECT to_regclass('federation.alembic_version') IS NOT NULL").scalar_one()
     rows = (
@@ -99,9 +108,15 @@ def current_release(connection: Connection) -> str | None:
         if exists
         else []
     )
-    connection.rollback()
     if len(rows) > 1:
-        raise Refused(f"federation.alembic_version holds {len(rows)} revisions", hint="merge the chain's branches")
+        guarded = connection.exec_driver_sql("SELECT to_regclass('federation.guard') IS NOT NULL").scalar_one()
+        connection.rollback()
+        raise Refused(
+            f"federation.alembic_version holds {', '.join(rows)}",
+            side="local" if guarded else "cloud",
+            hint="a chain has one release: DELETE the row that is not it",
+        )
+    connection.rollback()
     return rows[0] if rows else None
 
 

@@ -12,7 +12,7 @@ COMMENT ON TABLE federation.guard IS
 COMMENT ON COLUMN federation.guard.cloud_release IS
     'The mark: the cloud raises it before it needs more of this database, and lowers it when it needs less.';
 INSERT INTO federation.guard (site, local_release, cloud_release)
-    SELECT {site}, coalesce((SELECT v.version_num FROM federation.alembic_version AS v), ''), ''
+    SELECT {site}, coalesce((SELECT max(v.version_num) FROM federation.alembic_version AS v), ''), ''
     ON CONFLICT (side) DO NOTHING;
 
 GRANT USAGE ON SCHEMA federation TO {service};
@@ -22,13 +22,19 @@ CREATE OR REPLACE FUNCTION federation.guard_version() RETURNS trigger
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     before CONSTANT text COLLATE "C" := coalesce(old.version_num, '');
-    after CONSTANT text COLLATE "C" := coalesce(new.version_num, '');
+    after CONSTANT text COLLATE "C" :=  -- of two rows, which an earlier version let in, the one that is left
+        coalesce(new.version_num, (SELECT max(v.version_num) FROM federation.alembic_version AS v), '');
     step federation.history;
     by_hand boolean := false;
     cloud text COLLATE "C";
     refused text;
     remedy text;
 BEGIN
+    IF TG_OP <> 'DELETE' AND (SELECT count(*) FROM federation.alembic_version) > 1 THEN
+        RAISE EXCEPTION 'federation.alembic_version would hold several releases: %',
+            (SELECT string_agg(v.version_num, ', ' ORDER BY v.version_num) FROM federation.alembic_version AS v)
+            USING ERRCODE = 'ZF008', HINT = 'a chain has no branches, and its version table one row: change that one';
+    END IF;
     SELECT h.* INTO step FROM federation.history AS h
     WHERE h.started_at = transaction_timestamp() AND h.from_release = coalesce(nullif(before, ''), 'base')
         AND h.to_release = coalesce(nullif(after, ''), 'base')
@@ -41,6 +47,10 @@ BEGIN
         RETURNING * INTO step;
     END IF;
     UPDATE federation.guard AS g SET local_release = after RETURNING g.cloud_release INTO cloud;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'federation.guard has lost its row'
+            USING ERRCODE = 'ZF008', HINT = 'put it back: alembic -n local upgrade or downgrade says how';
+    END IF;
     IF after > before AND cloud < step.guarded THEN
         refused := format('release %s removes what the cloud, at %s, still needs',
             step.guarded, coalesce(nullif(cloud, ''), 'base'));

@@ -36,17 +36,17 @@ def settle(local: Connection, cloud: Connection) -> None:
     The locks wait for a step that is under way on either side: its release is neither until it has ended. Raises
     LockHeld when it does not end in time.
     """
-    with _asked(local, "local"):
+    with asked(local, "local"):
         guarded = mark(local) is not None
     if not guarded:
         return
-    with _asked(cloud, "cloud"):
+    with asked(cloud, "cloud"):
         release = ""
         if cloud.exec_driver_sql("SELECT to_regclass('federation.alembic_version') IS NOT NULL").scalar_one():
             cloud.exec_driver_sql("LOCK TABLE federation.alembic_version IN SHARE MODE")
             newest = "SELECT coalesce(max(version_num), '') FROM federation.alembic_version"
             release = cloud.exec_driver_sql(newest).scalar_one()
-        with _asked(local, "local"):
+        with asked(local, "local"):
             local.exec_driver_sql("LOCK TABLE federation.alembic_version IN SHARE MODE")
             local.exec_driver_sql(
                 "UPDATE federation.guard SET cloud_release = %(release)s WHERE cloud_release <> %(release)s",
@@ -56,7 +56,7 @@ def settle(local: Connection, cloud: Connection) -> None:
 
 
 @contextmanager
-def _asked(connection: Connection, side: Side) -> Iterator[None]:
+def asked(connection: Connection, side: Side) -> Iterator[None]:
     """Leaves no transaction; what the database raises is an error of ours."""
     try:
         yield

@@ -65,11 +65,22 @@ def test_offline_sql_makes_what_online_makes_and_unmakes_it(deployment: Deployme
     assert {side: deployment.dump(side) for side in before} == before
 
 
+@pytest.mark.parametrize("side", ["local", "cloud"])
+def test_a_script_names_its_steps_and_what_each_does(deployment: Deployment, side: str) -> None:
+    for words, steps in (
+        (("upgrade", "0002"), ["upgrade  -> 0001", "upgrade 0001 -> 0002"]),
+        (("downgrade", "0002:base"), ["downgrade 0002 -> 0001", "downgrade 0001 -> "]),
+        (("stamp", "0001:0002"), ["stamp_revision 0001 -> 0002"]),
+    ):
+        running = [line for line in script(deployment, side, *words).splitlines() if line.startswith("-- Running")]
+        assert [line.removeprefix("-- Running ") for line in running] == steps
+
+
 def test_a_script_from_base_stops_at_a_database_that_holds_a_release(deployment: Deployment) -> None:
     upgrade(deployment.config, "0001")
     result = psql(deployment, "local", script(deployment, "local", "upgrade", "head"))
     assert result.returncode == 3
-    assert '"alembic_version" already exists' in result.stderr
+    assert "the script takes base to 0001, and this database is at 0001" in result.stderr
 
 
 def test_a_password_may_come_as_a_psql_variable_and_hold_anything(deployment: Deployment) -> None:

@@ -17,3 +17,18 @@ def write(root: Path) -> Path:
         file = root / "versions" / side / "0004.py"
         file.write_text(file.read_text() + '\n\nphase = "contract"\n')
     return root
+
+
+def add_an_expand_release(root: Path) -> None:
+    """0005: one more column, at the hospital."""
+    text = three.REVISION.format(
+        message="release 0005",
+        release="0005",
+        previous="0004",
+        up='op.add_column("note", sa.Column("colour", sa.Text))',
+        down='op.drop_column("note", "colour")',
+    )
+    (root / "versions/local/0005.py").write_text(text)
+    (root / "versions/cloud/0005.py").write_text(
+        three.REVISION.format(message="release 0005", release="0005", previous="0004", up="pass", down="pass")
+    )

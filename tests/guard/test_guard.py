@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import subprocess
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import guarded_chains
 import psycopg
 import pytest
 
 from federation.databases import connect
+from federation.errors import Refused, Side
 from federation.guard import current_release
 from federation.lockstep import downgrade, read_status, upgrade
 
 if TYPE_CHECKING:
     from deployments import Deployment
 
+SIDES: tuple[Side, ...] = ("local", "cloud")
 OTHER_SITE = "00000000-0000-0000-0000-0000000000aa"
 
 
@@ -41,21 +44,45 @@ def alembic(deployment: Deployment, side: str, *words: str, expect: int = 0) -> 
 
 
 def psql(deployment: Deployment, side: str, script: str) -> subprocess.CompletedProcess[str]:
+    """As somebody runs it who does not think of ON_ERROR_STOP."""
     binaries = deployment.pair.local.binaries
     return subprocess.run(
-        [
-            binaries.bindir / "psql",
-            "-X",
-            "-q",
-            "-v",
-            "ON_ERROR_STOP=1",
-            deployment.environ[f"FEDERATION_{side.upper()}_URL"],
-        ],
+        [binaries.bindir / "psql", "-X", "-q", deployment.environ[f"FEDERATION_{side.upper()}_URL"]],
         input=script,
         capture_output=True,
         text=True,
         check=False,
     )
+
+
+def written(deployment: Deployment, side: str, *words: str) -> str:
+    """The words' ``--sql``."""
+    result = deployment.alembic(side, *words, "--sql")
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def everything(deployment: Deployment) -> list[Any]:
+    """Both schemas, the toolkit's own functions, the releases and how many steps each history has."""
+    functions = (
+        "SELECT p.oid::regprocedure::text, p.prosrc FROM pg_proc AS p "
+        "WHERE p.pronamespace = to_regnamespace('federation') ORDER BY 1"
+    )
+    books = "SELECT (SELECT array_agg(version_num) FROM federation.alembic_version), count(*) FROM federation.history"
+    return [
+        found
+        for side in SIDES
+        for found in (deployment.dump(side), deployment.look(side, functions), deployment.look(side, books))
+    ]
+
+
+def exchanged(deployment: Deployment) -> dict[str, str]:
+    """Each side's URL under the other's name."""
+    environ = deployment.environ
+    return {
+        "FEDERATION_LOCAL_URL": environ["FEDERATION_CLOUD_URL"],
+        "FEDERATION_CLOUD_URL": environ["FEDERATION_LOCAL_URL"],
+    }
 
 
 def test_a_hospital_does_not_undo_what_the_cloud_needs(guarded: Deployment) -> None:
@@ -117,6 +144,28 @@ def test_the_cloud_does_not_take_back_what_the_hospital_has_removed(guarded: Dep
     assert (at(guarded), mark(guarded)) == (("0003", "0003"), "0003")
 
 
+def test_a_contract_undone_in_the_cloud_alone_stops_where_the_hospital_must_go_down_first(guarded: Deployment) -> None:
+    guarded_chains.add_an_expand_release(guarded.root)
+    upgrade(guarded.config)
+    said = alembic(guarded, "cloud", "downgrade", "0003", expect=7)
+    assert "column note.text is missing at the hospital" in said
+    assert "on the way down federation downgrade" in said
+    assert (at(guarded), mark(guarded)) == (("0005", "0004"), "0004"), "the step that is done was not told"
+    alembic(guarded, "local", "downgrade", "0003")
+    alembic(guarded, "cloud", "downgrade", "0003")
+    assert (at(guarded), mark(guarded)) == (("0003", "0003"), "0003")
+
+
+def test_a_cloud_whose_session_is_lost_in_a_later_step_has_told_of_the_one_that_is_done(guarded: Deployment) -> None:
+    upgrade(guarded.config, "0003")
+    file = guarded.root / "versions/cloud/0002.py"
+    lost = "def downgrade():\n    op.execute('SELECT pg_terminate_backend(pg_backend_pid())')"
+    file.write_text(file.read_text().replace("def downgrade():", lost))
+    said = alembic(guarded, "cloud", "downgrade", "0001", expect=6)
+    assert "Traceback" not in said
+    assert (at(guarded), mark(guarded)) == (("0003", "0002"), "0002")
+
+
 def test_offline_sql_meets_the_same_guard(guarded: Deployment) -> None:
     upgrade(guarded.config, "0003")
     script = guarded.alembic("local", "downgrade", "0003:0002", "--sql").stdout
@@ -141,6 +190,90 @@ def test_offline_sql_from_base_puts_the_guard_on_the_version_table(guarded: Depl
         assert result.returncode == 0, result.stderr
     assert mark(guarded) == "0003"
     alembic(guarded, "local", "downgrade", "0002", expect=8)
+
+
+@pytest.mark.parametrize("stopping", [True, False])
+@pytest.mark.parametrize(
+    ("side", "direction", "source", "target"),
+    [
+        ("local", "downgrade", "0002", "0001"),
+        ("cloud", "downgrade", "0002", "0001"),
+        ("local", "upgrade", "0001", "0002"),
+        ("local", "stamp", "0001", "0002"),
+        ("local", "upgrade", "base", "0002"),
+        ("cloud", "upgrade", "base", "0001"),
+    ],
+)
+def test_a_script_for_another_release_changes_nothing(
+    guarded: Deployment, side: str, direction: str, source: str, target: str, stopping: bool
+) -> None:
+    """Nor where psql does not stop: then each step of it finds out anew."""
+    upgrade(guarded.config, "0003")
+    before = everything(guarded)
+    script = written(guarded, side, direction, f"{source}:{target}" if source != "base" else target)
+    result = psql(guarded, side, script if stopping else script.replace("\\set ON_ERROR_STOP on", ""))
+    assert result.returncode == (3 if stopping else 0)
+    assert f"the script takes {source} to {'0001' if source == 'base' else target}, and this" in result.stderr
+    assert "is at 0003" in result.stderr
+    assert everything(guarded) == before
+
+
+def test_a_script_for_another_release_makes_no_books(guarded: Deployment) -> None:
+    before = guarded.dump("local")
+    assert psql(guarded, "local", written(guarded, "local", "upgrade", "0001:0002")).returncode == 3
+    assert guarded.dump("local") == before
+    assert guarded.look("local", "SELECT to_regnamespace('federation')") == [(None,)]
+
+
+def test_a_script_that_is_run_twice_runs_its_steps_once(guarded: Deployment) -> None:
+    upgrade(guarded.config, "0002")
+    file = guarded.root / "versions/local/0003.py"
+    file.write_text(file.read_text().replace("pass", "op.execute(\"UPDATE note SET text = text || 'x'\")", 1))
+    with guarded.superuser("local") as superuser:
+        superuser.execute("INSERT INTO note VALUES (gen_random_uuid(), gen_random_uuid(), 'a')")
+    script = written(guarded, "local", "upgrade", "0002:0003")
+    assert psql(guarded, "local", script).returncode == 0
+    after = everything(guarded)
+    assert psql(guarded, "local", script).returncode == 3
+    assert guarded.look("local", "SELECT text FROM note") == [("ax",)]
+    assert everything(guarded) == after
+
+
+@pytest.mark.parametrize("stopping", [True, False])
+def test_after_a_refused_step_the_rest_of_the_script_changes_nothing(guarded: Deployment, stopping: bool) -> None:
+    guarded_chains.add_an_expand_release(guarded.root)
+    script = written(guarded, "local", "upgrade", "head")
+    result = psql(guarded, "local", script if stopping else script.replace("\\set ON_ERROR_STOP on", ""))
+    assert result.returncode == (3 if stopping else 0)
+    assert "release 0004 removes what the cloud, at base, still needs" in result.stderr
+    assert at(guarded) == ("0003", None)
+    assert "colour" not in guarded.dump("local")
+    upgrade(guarded.config)
+    assert at(guarded) == ("0005", "0005")
+
+
+def test_a_step_that_commits_in_its_middle_looks_first_and_again(guarded: Deployment) -> None:
+    upgrade(guarded.config, "0002")
+    file = guarded.root / "versions/local/0003.py"
+    block = (
+        "with op.get_context().autocommit_block():\n        op.execute('CREATE INDEX CONCURRENTLY i ON note (text)')"
+    )
+    file.write_text(file.read_text().replace("pass", block, 1))
+    script = written(guarded, "local", "upgrade", "0002:0003")
+    downgrade(guarded.config, "0001")
+    assert psql(guarded, "local", script).returncode == 3
+    assert guarded.look("local", "SELECT to_regclass('i')") == [(None,)]
+    upgrade(guarded.config, "0002")
+    alembic(guarded, "cloud", "downgrade", "0001")
+    again = "BEGIN;\n\nLOCK"
+    assert script.count(again) == 1
+    somebody_else = "UPDATE federation.alembic_version SET version_num = '0001';\n\n"
+    steps = guarded.look("local", "SELECT count(*) FROM federation.history WHERE to_release = '0003'")
+    result = psql(guarded, "local", script.replace(again, somebody_else + again))
+    assert result.returncode == 3
+    assert "the script takes 0002 to 0003, and this database is at 0001" in result.stderr
+    assert guarded.look("local", "SELECT count(*) FROM federation.history WHERE to_release = '0003'") == steps
+    assert at(guarded) == ("0001", "0001")
 
 
 def test_the_guard_is_overridden_loudly_with_a_reason_that_the_history_keeps(guarded: Deployment) -> None:
@@ -262,6 +395,123 @@ def test_a_release_set_by_hand_is_judged_and_written_down(guarded: Deployment) -
         owner.execute("UPDATE federation.alembic_version SET version_num = '0003'")
     entry = json.loads(guarded.federation("history", "--json").stdout)["history"][-1]
     assert (entry["result"], entry["from_release"], entry["to_release"]) == ("by hand", "0002", "0003")
+
+
+@pytest.mark.parametrize("side", SIDES)
+def test_a_second_release_is_not_let_in_and_one_that_is_there_is_named_and_let_out(
+    guarded: Deployment, side: Side
+) -> None:
+    upgrade(guarded.config, "0003")
+    second = "INSERT INTO federation.alembic_version VALUES ('0001')"
+    with guarded.owner(side) as owner, pytest.raises(psycopg.Error, match="would hold several releases: 0001, 0003"):
+        owner.execute(second)
+    with guarded.superuser(side) as superuser:
+        superuser.execute("ALTER TABLE federation.alembic_version DISABLE TRIGGER guard_version")
+        superuser.execute(second)
+        superuser.execute("ALTER TABLE federation.alembic_version ENABLE TRIGGER guard_version")
+    with connect(guarded.config, side) as connection, pytest.raises(Refused) as raised:
+        current_release(connection)
+    assert (raised.value.side, raised.value.message) == (side, "federation.alembic_version holds 0001, 0003")
+    assert "DELETE" in str(raised.value.hint)
+    with guarded.owner(side) as owner:
+        with pytest.raises(psycopg.Error, match="would hold several releases"):
+            owner.execute("UPDATE federation.alembic_version SET version_num = '0002' WHERE version_num = '0001'")
+        owner.execute("DELETE FROM federation.alembic_version WHERE version_num = '0001'")
+    assert (at(guarded), mark(guarded)) == (("0003", "0003"), "0003")
+    assert guarded.look("local", "SELECT local_release FROM federation.guard") == [("0003",)]
+    assert guarded.federation("upgrade").returncode == 0
+
+
+def test_of_two_releases_the_hospital_keeps_the_one_that_the_cloud_needs(guarded: Deployment) -> None:
+    upgrade(guarded.config, "0003")
+    with guarded.superuser("local") as superuser:
+        superuser.execute("ALTER TABLE federation.alembic_version DISABLE TRIGGER guard_version")
+        superuser.execute("INSERT INTO federation.alembic_version VALUES ('0001')")
+        superuser.execute("ALTER TABLE federation.alembic_version ENABLE TRIGGER guard_version")
+    with guarded.owner("local") as owner, pytest.raises(psycopg.Error, match="the cloud is at 0003 and needs"):
+        owner.execute("DELETE FROM federation.alembic_version WHERE version_num = '0003'")
+
+
+def test_exchanged_urls_change_nothing(guarded: Deployment) -> None:
+    upgrade(guarded.config, "0002")
+    before = everything(guarded)
+    for side in SIDES:
+        other = "hospital's" if side == "cloud" else "cloud's"
+        for words in (("upgrade", "0003"), ("downgrade", "0001"), ("stamp", "0001")):
+            result = guarded.alembic(side, *words, **exchanged(guarded))
+            assert result.returncode == 8, result.stderr
+            assert f"this is a {other} database" in result.stderr
+            assert f"FEDERATION_{side.upper()}_URL" in result.stderr
+        script = written(guarded, side, "upgrade", "0002:0003")
+        result = psql(guarded, "local" if side == "cloud" else "cloud", script)
+        assert result.returncode == 3
+        assert f"this is a {other} database" in result.stderr
+        assert everything(guarded) == before
+
+
+def test_exchanged_urls_are_refused_at_base_too(guarded: Deployment) -> None:
+    upgrade(guarded.config, "0001")
+    downgrade(guarded.config, "base")
+    for side in SIDES:
+        result = guarded.alembic(side, "upgrade", "0001", **exchanged(guarded))
+        assert result.returncode == 8, result.stderr
+        assert "database" in result.stderr
+
+
+@pytest.mark.parametrize("side", SIDES)
+def test_what_is_for_another_site_changes_nothing(guarded: Deployment, side: str) -> None:
+    upgrade(guarded.config, "0002")
+    before = everything(guarded)
+    script = guarded.alembic(side, "upgrade", "0002:0003", "--sql", FEDERATION_SITE_ID=OTHER_SITE).stdout
+    result = psql(guarded, side, script)
+    assert result.returncode == 3
+    assert f"FEDERATION_SITE_ID is {OTHER_SITE}" in result.stderr
+    result = guarded.alembic(side, "downgrade", "0001", FEDERATION_SITE_ID=OTHER_SITE)
+    assert result.returncode == 8
+    assert f"FEDERATION_SITE_ID is {OTHER_SITE}" in result.stderr
+    assert everything(guarded) == before
+
+
+def test_a_guard_without_its_row_lets_nothing_pass_and_says_how_to_put_it_back(guarded: Deployment) -> None:
+    upgrade(guarded.config, "0003")
+    with guarded.owner("local") as owner:
+        owner.execute("DELETE FROM federation.guard")
+        with pytest.raises(psycopg.Error, match=r"federation\.guard has lost its row"):
+            owner.execute("UPDATE federation.alembic_version SET version_num = '0001'")
+    said = alembic(guarded, "local", "downgrade", "0002", expect=8)
+    assert "Traceback" not in said
+    put_back = said[said.index("INSERT INTO") :].split(";")[0]
+    result = psql(guarded, "local", written(guarded, "local", "downgrade", "0003:0002"))
+    assert "federation.guard has lost its row" in result.stderr
+    with guarded.owner("local") as owner:
+        owner.execute(put_back)  # type: ignore[call-overload]
+    alembic(guarded, "local", "downgrade", "0002", expect=8)
+    assert guarded.federation("upgrade", "0003").returncode == 0
+    assert (at(guarded), mark(guarded)) == (("0003", "0003"), "0003")
+
+
+@pytest.mark.parametrize("side", SIDES)
+def test_a_step_without_a_downgrade_is_refused_before_the_first(guarded: Deployment, side: str) -> None:
+    upgrade(guarded.config, "0003")
+    alembic(guarded, "cloud", "downgrade", "0003")
+    file = guarded.root / "versions" / side / "0002.py"
+    file.write_text(file.read_text().split("def downgrade")[0])
+    for words in (("downgrade", "0001"), ("downgrade", "0003:0001", "--sql")):
+        said = alembic(guarded, side, *words, expect=8)
+        assert said.startswith(f"federation: {side}: 0002: the step cannot be undone: its file has no downgrade()")
+        assert "Traceback" not in said
+    assert at(guarded) == ("0003", "0003")
+
+
+def test_books_of_an_earlier_version_get_the_guard_of_this_one(guarded: Deployment) -> None:
+    upgrade(guarded.config, "0003")
+    with guarded.owner("local") as owner:
+        owner.execute("COMMENT ON SCHEMA federation IS 'alembic-federation books 1'")
+        owner.execute(
+            "CREATE OR REPLACE FUNCTION federation.guard_version() RETURNS trigger LANGUAGE plpgsql "
+            "SET search_path = pg_catalog, pg_temp AS 'BEGIN RETURN NULL; END'"
+        )
+    alembic(guarded, "local", "downgrade", "0002", expect=8)
 
 
 def test_a_stamp_is_guarded_over_all_the_releases_that_it_crosses(guarded: Deployment) -> None:

@@ -143,3 +143,20 @@ def test_without_the_guard_they_both_commit(guarded: Deployment, observer: psyco
         with guarded.superuser(side) as superuser:
             superuser.execute("ALTER TABLE federation.alembic_version DISABLE TRIGGER guard_version")
     assert (True, True) in outcomes(guarded, observer, "expand")
+
+
+def test_of_two_scripts_for_one_step_one_commits(guarded: Deployment, observer: psycopg.Connection[Any]) -> None:
+    upgrade(guarded.config, "0003")
+    for side in ("cloud", "local"):
+        assert guarded.alembic(side, "downgrade", "0002").returncode == 0
+    script = Script(guarded, "local", "upgrade", "0002", "0003")
+    back = Script(guarded, "local", "downgrade", "0003", "0002")
+    steps = "SELECT count(*) FROM federation.history WHERE result = 'upgraded' AND to_release = '0003'"
+    before = guarded.look("local", steps)[0][0]
+    for done, order in enumerate(interleavings(len(script), len(script)), 1):
+        assert sorted(cross(guarded, observer, order, [script, script])) == [False, True], order
+        assert guarded.look("local", steps)[0][0] == before + done
+        runner = Runner(guarded, back)
+        for _ in back.moves:
+            runner.move()
+        assert runner.end(), runner.error
