@@ -150,17 +150,19 @@ def test_a_statement_that_mixes_own_rows_with_a_security_definer_function_keeps_
 def test_savepoints_and_exceptions_between_the_bind_and_the_query_leave_it_whole(
     world: World, between: list[str]
 ) -> None:
-    read = "SELECT id FROM {patients}"
+    def read_after(caller: Caller, names: Names, first: list[str]) -> str:
+        steps = [names.fill(step) for step in (*first, *between, "SELECT id FROM {patients}")]
+        begin(connection, caller)
+        output = "\n".join(ask(connection, step) for step in steps)
+        connection.execute("ROLLBACK")
+        return output
+
     with world.pooled() as connection:
         for caller in (B, A, STRANGER, PATIENT, A):
-            for first in ([], [read]):
-                steps = [OURS.fill(step) for step in (*first, *between, read)]
-                by_savepoints = not any("SAVEPOINT" in step for step in between)
-                output = request(connection, caller, steps, savepoints=by_savepoints)
-                assert marks(output) <= own(caller), output
-                if between[0].startswith("SAVEPOINT") and "1/0" in "".join(between):
-                    continue  # the error ends the transaction where no savepoint is around it
+            for first in ([], ["SELECT id FROM {patients}"]):
+                output = read_after(caller, OURS, first)
                 assert marks(output) == own(caller), output
+        assert "B" in marks(read_after(A, OPEN, [])), "the negative control"
 
 
 def test_a_bind_that_is_cancelled_in_its_midst_is_undone_on_both_sides(world: World) -> None:
@@ -174,9 +176,11 @@ def test_a_bind_that_is_cancelled_in_its_midst_is_undone_on_both_sides(world: Wo
         connection.execute("ROLLBACK TO s")
         connection.execute(claims(PATIENT))  # type: ignore[arg-type]
         patients = ask(connection, read)
+        naive = ask(connection, OPEN.fill("SELECT id FROM {patients}"))
         connection.execute("ROLLBACK")
         assert "57014" in cancelled
         assert marks(patients) == {"patient"}, patients
+        assert "B" in marks(naive), "the negative control"
         assert marks(request(connection, A, [read])) == {"A"}
 
 
@@ -203,6 +207,7 @@ def test_a_rolled_back_binding_and_its_role_are_gone_from_the_hospitals_session_
             connection.execute(forged)  # type: ignore[arg-type]
             left = ask(connection, everything)
             connection.execute("ROLLBACK")
+            assert "no caller is bound" in left
             assert marks(left) == set(), left
         assert marks(request(connection, STRANGER, [forged, everything])) == set()
 
@@ -351,7 +356,7 @@ def test_two_transactions_of_one_message_have_one_time_and_two_callers(world: Wo
         )
 
     with world.pooled() as connection:
-        for first, second in ((B, A), (A, B), (B, STRANGER), (STRANGER, A), (PATIENT, A)):
+        for first, second in ((B, A), (A, B), (B, STRANGER), (STRANGER, A), (PATIENT, A), (A, A)):
             output = ask(connection, of(first, OURS.patients) + of(second, OURS.patients))
             assert marks(output) == own(first) | own(second)
             assert "ERROR" not in output
@@ -374,6 +379,7 @@ def test_a_mark_left_behind_for_a_transaction_to_come_binds_nobody(world: World)
             f"{leave} COMMIT; BEGIN; SET LOCAL ROLE authenticated; {claims(A)}; SELECT id FROM {OURS.patients}; COMMIT",
         )
         connection.execute("ROLLBACK")
+        assert "no caller is bound" in output
         assert marks(output) == set()
         assert marks(request(connection, A, [OURS.fill("SELECT id FROM {patients}")])) == {"A"}, "its time has passed"
         # The negative control: what decides by a setting of the session has changed hands.
@@ -422,8 +428,10 @@ def test_odd_claims_are_nobodys(world: World, given: str) -> None:
         request(connection, B, ["SELECT count(*) FROM public.hospital_patients"])
         begin(connection, A)
         connection.execute("SELECT set_config('request.jwt.claims', %s, true)", [given])
+        naive = ask(connection, "SELECT min(id::text) FROM naive.hospital_patients WHERE age = 77")
         output = ask(connection, "SELECT id FROM public.hospital_patients")
         connection.execute("ROLLBACK")
+        assert "B" in marks(naive), "the negative control"
         assert marks(output) == set()
         assert "ERROR" in output or output == "SELECT 0"
         assert not world.leaks(output.replace(B.sub or "", ""))
@@ -532,11 +540,15 @@ def test_a_caller_without_a_mapping_who_bypasses_row_level_security_reads_nothin
                 )
                 read = "SELECT id FROM public.hospital_patients"
                 after_a = request(connection, A, [read, "SET LOCAL ROLE unmapped", read])
+                naive = request(
+                    connection, Caller("unmapped", A.sub, "unmapped"), ["SELECT id FROM naive.hospital_patients"]
+                )
         finally:
             superuser.execute("DROP ROLE unmapped")
     assert "no caller is bound" in alone
     assert marks(alone) == set()
     assert marks(after_a) == {"A"}
+    assert "B" in marks(naive)
 
 
 def test_what_the_planner_knows_is_how_many_rows_the_table_has(world: World) -> None:

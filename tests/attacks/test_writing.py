@@ -267,6 +267,7 @@ def test_a_grant_too_many_on_the_private_schema_opens_no_row(world: World) -> No
         try:
             with world.pooled() as connection:
                 nobody = request(connection, A, [f"SELECT id FROM {table}"])
+                naive = request(connection, A, ["SELECT id FROM naive.hospital_patients"])
                 bound = request(
                     connection,
                     A,
@@ -296,6 +297,7 @@ def test_a_grant_too_many_on_the_private_schema_opens_no_row(world: World) -> No
                 )
         finally:
             owner.execute("REVOKE USAGE ON SCHEMA federation_link, federation_private FROM authenticated, anon")
+    assert B.mark in naive
     assert "no caller is bound" in nobody
     assert f"{A.rows} {A.mark}" in bound
     for output in (nobody, bound, written, sent, *parts):
