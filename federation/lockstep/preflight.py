@@ -5,10 +5,11 @@ from __future__ import annotations
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from federation import guard
 from federation.config import Config
 from federation.databases import DATABASE_ERRORS, over_the_link
 from federation.environments import preconditions
-from federation.errors import Refused, Side, from_database
+from federation.errors import PreconditionMissing, Refused, Side, from_database
 from federation.lockstep.plan import Direction, Step
 from federation.lockstep.release import Releases
 
@@ -66,6 +67,34 @@ def check(
                 release=step.release,
                 hint="nothing was changed; restore a backup if you must go back",
             )
+
+
+def require_databases(config: Config, sessions: dict[Side, Connection]) -> None:
+    """Raise unless both databases can be written, and are those of their side and of this site. Reads only.
+
+    Asked before the hospital's mark is set, which may be another cloud's. Raises PreconditionMissing or Refused.
+    """
+    for side, session in sessions.items():
+        read_only = session.exec_driver_sql("SHOW transaction_read_only").scalar_one()
+        session.rollback()
+        if read_only == "on":
+            raise PreconditionMissing(
+                "the database is read-only",
+                side=side,
+                hint=f"a standby, or default_transaction_read_only is on: let FEDERATION_{side.upper()}_URL lead to a "
+                "database that can be written; nothing was changed",
+            )
+        guard.require_own(session, config, side)
+    cloud, site = sessions["cloud"], None
+    if cloud.exec_driver_sql("SELECT to_regclass('federation_private.site') IS NOT NULL").scalar_one():
+        site = cloud.exec_driver_sql("SELECT id FROM federation_private.site").scalar_one_or_none()
+    cloud.rollback()
+    if site is not None and site != config.site():
+        raise Refused(
+            f"this is the cloud of site {site}, and FEDERATION_SITE_ID is {config.site()}",
+            side="cloud",
+            hint="check FEDERATION_CLOUD_URL and FEDERATION_SITE_ID; nothing was changed",
+        )
 
 
 def require_link(config: Config, cloud: Connection) -> None:

@@ -161,10 +161,14 @@ class _Run:
             return outcome
 
     def open(self) -> None:
-        """A session on each side, new ones in place of any that a failure broke; the mark set to what is true."""
+        """A session on each side, new ones in place of any that a failure broke; the mark set to what is true.
+
+        Raises Refused or PreconditionMissing for databases that are not the run's, or cannot be written.
+        """
         self.stack.close()
         for side in SIDES:
             self.sessions[side] = self.stack.enter_context(connect(self.config, side))
+        preflight.require_databases(self.config, self.sessions)
         cloud = self.sessions["cloud"]
         cloud.exec_driver_sql("SET federation.keep_mark = 'on'")  # the mark is set from here, not over the link
         cloud.commit()
