@@ -264,7 +264,7 @@ def test_a_project_elsewhere_has_the_kit_from_the_wheel(
         [
             project.python,
             "-c",
-            "import federation; from federation.servers.binaries import _wheel_bindirs\n"
+            "import federation.cli.demo; from federation.servers.binaries import _wheel_bindirs\n"
             "print(federation.__file__, *_wheel_bindirs())",
         ],
         capture_output=True,
