@@ -226,7 +226,7 @@ def _check_invariant(point: Point, releases: dict[Side, str]) -> None:
 
 def check_recovery(world: World, point: Point, next_command: str | None) -> None:
     """One upgrade and one downgrade to base succeed without hand work, and everything is as it was undisturbed."""
-    world.until(lambda: not any(map(world.lock_left, SIDES)), "a lock of the killed run is left", patience=10)
+    world.until(lambda: not any(map(world.lock_left, SIDES)), "a lock of the killed run is left")
     varied = WAYS.index(point.way) + point.number
     if next_command is not None and varied % 2:
         program, *given = next_command.split()
@@ -239,7 +239,7 @@ def check_recovery(world: World, point: Point, next_command: str | None) -> None
     with closing(codes):
         for command, expected, code in zip(commands, (point.kind, "base"), codes, strict=True):
             assert code == 0, f"{command[0]} exits with {code}: {world.said}"
-            world.until(lambda: not any(map(world.sessions_left, SIDES)), "a session or a lock is left", patience=10)
+            world.until(lambda: not any(map(world.sessions_left, SIDES)), "a session or a lock is left")
             check_found(world, point, world.found[expected])
 
 
@@ -272,7 +272,7 @@ def seen_before(world: World, point: Point) -> bool:
     The commands know nothing but the databases; nothing else of the killed run is left, which is looked at. They are
     the template, from which the recorded run went, or the same in everything as after an earlier kill.
     """
-    world.until(lambda: not any(map(world.sessions_left, SIDES)), "a session or a lock is left", patience=10)
+    world.until(lambda: not any(map(world.sessions_left, SIDES)), "a session or a lock is left")
     template = start(point.kind, point.direction)
     if world.written():
         found = world.look()

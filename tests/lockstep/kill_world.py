@@ -246,9 +246,9 @@ class World:
         clean = {name: value for name, value in os.environ.items() if not name.startswith("FEDERATION_")}
         return clean | self.environ(through_wire=through_wire)
 
-    def until(self, condition: Any, otherwise: str, patience: float = PATIENCE) -> None:
+    def until(self, condition: Any, otherwise: str) -> None:
         """Let the wire work until ``condition()``."""
-        deadline = time.monotonic() + patience
+        deadline = time.monotonic() + PATIENCE
         while not condition():
             assert time.monotonic() < deadline, otherwise
             self.wire.poll(0.005)

@@ -43,7 +43,7 @@ WRITES_AT_THE_HOSPITAL = (
 def triple(deployments: Deployments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Deployment]:
     """Three tiny releases on two databases at base; short waits for locks."""
     with deployments.at_base(three.write(tmp_path)) as deployment:
-        settings(tmp_path, lock_timeout="200ms", lock_attempts=2)
+        settings(tmp_path, lock_timeout="1s", lock_attempts=2)
         deployment.enter(monkeypatch)
         yield deployment
 

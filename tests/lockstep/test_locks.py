@@ -49,9 +49,10 @@ ATTEMPTS = 3
 def quick(deployments: Deployments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Deployment]:
     """Three tiny releases on two databases at the first of them, a row, and short turns."""
     with deployments.at_base(three.write(tmp_path)) as deployment:
-        limits(deployment, ATTEMPTS)
+        limits(deployment, 100)
         deployment.enter(monkeypatch)
         upgrade(deployment.config, "0001")
+        limits(deployment, ATTEMPTS)
         add_note(deployment)
         yield deployment
 
