@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gc
+import tempfile
 import zlib
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from deployments import ALL, Deployment, Deployments
@@ -53,6 +55,14 @@ def _in_turn(item: pytest.Item) -> bool:
 def pytest_collection_finish() -> None:
     """What has been imported and collected stays, and need not be looked through again and again."""
     gc.freeze()
+
+
+@pytest.fixture
+def world_writable() -> Iterator[Path]:
+    """A folder that the servers' user may write. pytest's own are closed to others, anew by each session."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o777)
+        yield Path(folder)
 
 
 def pytest_report_header() -> str:

@@ -12,7 +12,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -70,14 +69,6 @@ def small(folder: Path, read: str = 'Read("one", "SELECT name FROM hospital_pati
     toml = (ROOT / "federation.toml").read_text().replace('"versions.demo"', '"small_demo"')
     (folder / "federation.toml").write_text(toml)
     return folder
-
-
-@pytest.fixture
-def servers() -> Iterator[Path]:
-    """A folder for the servers' user, who is not root. pytest's own are closed to others, anew by each session."""
-    with tempfile.TemporaryDirectory() as folder:
-        Path(folder).chmod(0o777)
-        yield Path(folder)
 
 
 @contextmanager
@@ -165,8 +156,8 @@ def test_json_is_one_object_with_what_every_caller_saw() -> None:
     assert "1. " in told.stderr
 
 
-def test_keep_prints_exports_that_work_until_ctrl_c(tmp_path: Path, servers: Path) -> None:
-    with running(servers, "--keep", cwd=small(tmp_path / "small")) as process:
+def test_keep_prints_exports_that_work_until_ctrl_c(tmp_path: Path, world_writable: Path) -> None:
+    with running(world_writable, "--keep", cwd=small(tmp_path / "small")) as process:
         assert process.stdout is not None
         exports = [process.stdout.readline() for _ in range(8)]
         environ = dict(shlex.split(line)[1].split("=", 1) for line in exports)
@@ -186,15 +177,17 @@ def test_keep_prints_exports_that_work_until_ctrl_c(tmp_path: Path, servers: Pat
         assert (process.returncode, rest) == (130, ""), told
         assert "until Ctrl-C" in told
         assert "Traceback" not in told
-    assert list(servers.iterdir()) == []
+    assert list(world_writable.iterdir()) == []
     for side in ("LOCAL", "CLOUD"):
         with socket.socket() as client:
             assert client.connect_ex(("127.0.0.1", urlsplit(environ[f"FEDERATION_{side}_URL"]).port)) != 0
 
 
 @pytest.mark.parametrize("chapter", ["1.", "4."])
-def test_ctrl_c_in_the_middle_leaves_nothing_and_no_traceback(tmp_path: Path, servers: Path, chapter: str) -> None:
-    with running(servers, cwd=small(tmp_path / "small")) as process:
+def test_ctrl_c_in_the_middle_leaves_nothing_and_no_traceback(
+    tmp_path: Path, world_writable: Path, chapter: str
+) -> None:
+    with running(world_writable, cwd=small(tmp_path / "small")) as process:
         assert process.stdout is not None
         while not process.stdout.readline().startswith(chapter):
             assert process.poll() is None
@@ -204,7 +197,7 @@ def test_ctrl_c_in_the_middle_leaves_nothing_and_no_traceback(tmp_path: Path, se
     assert told == "federation: interrupted; both servers are gone\n"
     if chapter == "1.":
         until_empty(servers)
-    assert list(servers.iterdir()) == []
+    assert list(world_writable.iterdir()) == []
 
 
 WRONG = {

@@ -7,9 +7,8 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -106,14 +105,6 @@ def until_nothing_is_left(folder: Path) -> None:
     """No process first: a guardian that has just begun makes its folder later."""
     until(lambda: not at_work(folder))
     until(lambda: not list(folder.iterdir()))
-
-
-@pytest.fixture
-def world_writable() -> Iterator[Path]:
-    """A directory that the servers' user may write; pytest's own are closed to others."""
-    with tempfile.TemporaryDirectory() as folder:
-        Path(folder).chmod(0o777)
-        yield Path(folder)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
