@@ -196,7 +196,7 @@ def test_ctrl_c_in_the_middle_leaves_nothing_and_no_traceback(
     assert process.returncode == 130, told
     assert told == "federation: interrupted; both servers are gone\n"
     if chapter == "1.":
-        until_empty(servers)
+        until_empty(world_writable)
     assert list(world_writable.iterdir()) == []
 
 
