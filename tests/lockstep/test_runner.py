@@ -172,7 +172,7 @@ def test_chains_that_do_not_pair_up_are_refused(tiny: Deployment) -> None:
 @pytest.mark.parametrize(
     ("was", "now", "says"),
     [
-        ("'0002', '0001'", "'0002', '0000'", "0002.py follows 0000, of which there is no file"),
+        ("'0002', '0001'", "'0002', 'nothing'", "0002.py follows nothing, of which there is no file"),
         ("'0002', '0001'", "'0001', None", "0001.py and versions/cloud/0002.py both are release 0001"),
     ],
 )
