@@ -85,16 +85,6 @@ def require_databases(config: Config, sessions: dict[Side, Connection]) -> None:
                 "database that can be written; nothing was changed",
             )
         guard.require_own(session, config, side)
-    cloud, site = sessions["cloud"], None
-    if cloud.exec_driver_sql("SELECT to_regclass('federation_private.site') IS NOT NULL").scalar_one():
-        site = cloud.exec_driver_sql("SELECT id FROM federation_private.site").scalar_one_or_none()
-    cloud.rollback()
-    if site is not None and site != config.site():
-        raise Refused(
-            f"this is the cloud of site {site}, and FEDERATION_SITE_ID is {config.site()}",
-            side="cloud",
-            hint="check FEDERATION_CLOUD_URL and FEDERATION_SITE_ID; nothing was changed",
-        )
 
 
 def require_link(config: Config, cloud: Connection) -> None:

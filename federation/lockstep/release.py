@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from traceback import extract_tb
 
 from alembic.script import Script, ScriptDirectory
-from alembic.script.revision import RevisionMap
-from alembic.util import CommandError, to_tuple
+from alembic.util import CommandError
 
 from federation.config import Config
 from federation.databases import SIDES
@@ -117,15 +116,15 @@ def _directory(config: Config, side: Side) -> ScriptDirectory:
 
 def _chain(directory: ScriptDirectory, side: Side, root: Path) -> tuple[Script, ...]:
     try:
-        files = list(directory._load_revisions())
-        _refuse_strays(files, side, root)
-        directory.revision_map = RevisionMap(lambda: files)
-        scripts = tuple(directory.walk_revisions())[::-1]
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", module=r"alembic\.script")  # an id twice, a down_revision of no file
+            scripts = tuple(directory.walk_revisions())[::-1]
         heads, bases = directory.get_heads(), directory.get_bases()
+    except UserWarning as error:
+        hint = f"each file of versions/{side} has an id of its own and follows one that is there; nothing was run"
+        raise Refused(f"the chain cannot be read ({error})", side=side, hint=hint) from error
     except CommandError as error:
         raise Refused(f"the chain cannot be read ({error})", side=side) from error
-    except Refused:
-        raise
     except Exception as error:  # a release's file is a program, which may raise anything
         raise Refused(
             f"a file of the chain cannot be imported ({_place(error, root)}{type(error).__name__}: {error})",
@@ -135,22 +134,6 @@ def _chain(directory: ScriptDirectory, side: Side, root: Path) -> tuple[Script, 
     if len(heads) > 1 or len(bases) > 1 or any(script.is_merge_point for script in scripts):
         raise Refused(f"the chain has branches ({', '.join(heads)})", side=side, hint="a federation's chains are lines")
     return scripts
-
-
-def _refuse_strays(files: list[Script], side: Side, root: Path) -> None:
-    """Raise Refused for two files of one id, and for one that follows no file: Alembic only warns of them, or fails."""
-    known: dict[str, str] = {}
-    for script in files:
-        name = os.path.relpath(script.path, root)
-        if script.revision in known:
-            text = f"{known[script.revision]} and {name} both are release {script.revision}"
-            raise Refused(text, side=side, hint="give each an id of its own; nothing was run")
-        known[script.revision] = name
-    for script in files:
-        for before in to_tuple(script.down_revision, default=()):
-            if before not in known:
-                text = f"{known[script.revision]} follows {before}, of which there is no file"
-                raise Refused(text, side=side, hint="correct its down_revision; nothing was run")
 
 
 def _place(error: Exception, root: Path) -> str:
