@@ -18,9 +18,8 @@ FOUND = find_binaries()
 
 ON_EACH_VERSION = {
     "attacks",
-    "link",
     "test_callers",
-    "test_guard",
+    "test_link_failures",
     "test_on_servers",
     "test_property",
     "test_pushdown",
