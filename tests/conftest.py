@@ -17,15 +17,19 @@ from federation.servers import Binaries, Pair, find_binaries
 FOUND = find_binaries()
 
 ON_EACH_VERSION = {
-    "attacks",
     "test_callers",
+    "test_linter",
     "test_link_failures",
     "test_on_servers",
+    "test_oracles",
     "test_property",
     "test_pushdown",
+    "test_reading",
     "test_row_counts",
+    "test_sessions",
+    "test_writing",
 }
-"""Tests whose answers are the server's own, by folder or file: policies, plans, how a link fails, what our SQL does.
+"""Tests whose answers are the server's own, by file: policies, plans, how a link fails, what our SQL does.
 
 The others are about the toolkit's own doing, and run on one version each, which their names decide.
 """
@@ -42,7 +46,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def _in_turn(item: pytest.Item) -> bool:
     parameters = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
-    of_the_server = bool({item.path.parent.name, item.path.stem} & ON_EACH_VERSION)
+    of_the_server = item.path.stem in ON_EACH_VERSION
     if "binaries" not in parameters or of_the_server or item.get_closest_marker("pg"):
         return True
     version = parameters["binaries"].version

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 MODULE = "federation_random_tables"
 SUITE = "FEDERATION_EXAMPLES" not in os.environ
-EXAMPLES = int(os.environ.get("FEDERATION_EXAMPLES", "200" if ALL else "20")) // len(find_binaries())
+EXAMPLES = int(os.environ.get("FEDERATION_EXAMPLES", "200" if ALL else "10")) // len(find_binaries())
 
 LOCAL_LINK = ('op.create_local_binding("v1")', 'op.drop_local_binding("v1")')
 CLOUD_LINK = (
