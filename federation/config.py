@@ -81,6 +81,10 @@ class PolicyConfig(_Model):
 Privilege: TypeAlias = Literal["SELECT", "INSERT", "UPDATE", "DELETE"]
 
 
+IMPORTED = frozenset({"schema_name", "table_name"})
+"""A foreign table's options that say which table at the hospital it is."""
+
+
 class TablesConfig(_Model):
     """What is exported: the app's table names, the same on both sides, and what stands around them.
 
@@ -113,7 +117,7 @@ class TablesConfig(_Model):
         for table, options in self.options.items():
             if table not in self.exported:
                 raise ValueError(f"options.{table} is of no exported table")
-            if own := options.keys() & {"schema_name", "table_name"}:
+            if own := options.keys() & IMPORTED:
                 raise ValueError(f"options.{table}.{min(own)} is set by the import")
         return self
 

@@ -189,12 +189,12 @@ def _make(survey: Survey) -> Iterator[sql.Composable]:
     for type_ in declared.types:
         if key(type_) not in survey.types:
             create = postgresql.CreateDomainType if isinstance(type_, postgresql.DOMAIN) else postgresql.CreateEnumType
-            yield _sql(str(create(type_).compile(dialect=dialect)))
+            yield verbatim(str(create(type_).compile(dialect=dialect)))
     for number, table in enumerate(declared.tables):
         definitions = []
         for column in table.columns:
             default = server_default(column)
-            clause = [] if default is None else [sql.SQL("DEFAULT {}").format(_sql(default))]
+            clause = [] if default is None else [sql.SQL("DEFAULT {}").format(verbatim(default))]
             definitions.append(sql.Composed([column_definition(column), *clause]).join(" "))
         name = sql.Identifier("pg_temp", table.name)
         yield sql.SQL("CREATE TABLE {} ({})").format(name, sql.SQL(", ").join(definitions))
@@ -217,9 +217,9 @@ def _policy(survey: Survey, policy: CreatePolicyOp) -> sql.Composed:
         )
     ]
     if policy.using is not None:
-        parts.append(sql.SQL("USING ({})").format(_sql(policy.using)))
+        parts.append(sql.SQL("USING ({})").format(verbatim(policy.using)))
     if policy.with_check is not None:
-        parts.append(sql.SQL("WITH CHECK ({})").format(_sql(policy.with_check)))
+        parts.append(sql.SQL("WITH CHECK ({})").format(verbatim(policy.with_check)))
     return sql.Composed(parts).join(" ")
 
 
@@ -228,11 +228,11 @@ def _view(view: RLSView, name: str) -> sql.Composed:
         sql.Identifier(name),
         sql.SQL(", ").join(sql.Identifier(column) for column in view.columns),
         sql.Identifier(view.source_schema, view.name),
-        _sql(view.predicate),
+        verbatim(view.predicate),
     )
 
 
-def _sql(text: str) -> sql.Composed:
+def verbatim(text: str) -> sql.Composed:
     """SQL by declaration, in which braces are no fields."""
     return sql.SQL(text.replace("{", "{{").replace("}", "}}")).format()
 

@@ -199,14 +199,13 @@ def _prepared(steps: Steps, config: Config, side: Side, progress: _Progress) -> 
             progress.release = revisions[0] if revisions else None
             if not progress.begun:
                 connection = None if migration_context.as_sql else migration_context.connection
-                if connection is not None:
+                if connection is not None and "connection" not in context.config.attributes:
+                    # The runner has checked them for all its steps, and has its own way to the hospital.
                     guard.require_own(connection, config, side)
-                if "connection" in context.config.attributes:
-                    pass  # the runner has checked them for all its steps, and has its own way to the hospital
-                elif connection is not None and step.is_upgrade:
-                    preconditions.require(connection, config, side)
-                elif connection is not None and side == "cloud":
-                    progress.hospital_is_silent = _keep_mark_if_silent(connection, config)
+                    if step.is_upgrade:
+                        preconditions.require(connection, config, side)
+                    elif side == "cloud":
+                        progress.hospital_is_silent = _keep_mark_if_silent(connection, config)
                 guard.prepare(migration_context, config, side, step)
                 progress.begun = True
                 if not step.from_revisions_no_deps and migration_context.as_sql:

@@ -96,11 +96,10 @@ def _text(name: str) -> str:
     return resources.files(__package__).joinpath(f"{name}.sql").read_text(encoding="utf-8")
 
 
-def current_release(connection: Connection) -> str | None:
-    """The release of this database, or None at base; writes nothing, and needs no schema to be there.
+def current_release(connection: Connection, side: Side) -> str | None:
+    """The release of the database of ``side``, or None at base; writes nothing, and needs no schema to be there.
 
-    Raises Refused when the version table holds several rows: a chain with branches is no federation. The side that it
-    names is what the database's own books say.
+    Raises Refused when the version table holds several rows: a chain with branches is no federation.
     """
     exists = connection.exec_driver_sql("SELECT to_regclass('federation.alembic_version') IS NOT NULL").scalar_one()
     rows = (
@@ -108,15 +107,13 @@ def current_release(connection: Connection) -> str | None:
         if exists
         else []
     )
+    connection.rollback()
     if len(rows) > 1:
-        guarded = connection.exec_driver_sql("SELECT to_regclass('federation.guard') IS NOT NULL").scalar_one()
-        connection.rollback()
         raise Refused(
             f"federation.alembic_version holds {', '.join(rows)}",
-            side="local" if guarded else "cloud",
+            side=side,
             hint="a chain has one release: DELETE the row that is not it",
         )
-    connection.rollback()
     return rows[0] if rows else None
 
 
@@ -125,7 +122,7 @@ def forget(connection: Connection, side: Side) -> None:
 
     Raises Refused when the database holds a release, or the schema something that the toolkit did not make.
     """
-    release = current_release(connection)
+    release = current_release(connection, side)
     if release is not None:
         raise Refused(f"the database is at {release}", side=side, hint="run `federation downgrade base` first")
     with connection.begin():

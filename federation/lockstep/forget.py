@@ -15,7 +15,7 @@ def forget(config: Config) -> None:
     with run_lock(config), ExitStack() as stack:
         sessions = {side: stack.enter_context(connect(config, side)) for side in SIDES}
         for side, session in sessions.items():
-            release = guard.current_release(session)
+            release = guard.current_release(session, side)
             if release is not None:
                 raise Refused(f"the database is at {release}", side=side, hint="run `federation downgrade base` first")
         for side, session in sessions.items():

@@ -175,7 +175,9 @@ class _Run:
         self.patiently(lambda: guard.settle(self.sessions["local"], cloud))
 
     def positions(self) -> tuple[int, int]:
-        local, cloud = (self.releases.position(guard.current_release(self.sessions[side]), side) for side in SIDES)
+        local, cloud = (
+            self.releases.position(guard.current_release(self.sessions[side], side), side) for side in SIDES
+        )
         return local, cloud
 
     def walk(self, halves: list[Step], outcome: Outcome) -> None:
@@ -262,7 +264,7 @@ class _Run:
 
     def is_in_place(self, step: Step) -> bool:
         """Whether the step's side is where the step led."""
-        return guard.current_release(self.sessions[step.side]) == step.to
+        return guard.current_release(self.sessions[step.side], step.side) == step.to
 
     def settle(self, step: Step, done: list[Step], failure: FederationError) -> FederationError:
         """Undo what this run did of the failed release; what to raise."""

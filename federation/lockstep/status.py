@@ -108,7 +108,7 @@ def read_status(config: Config) -> Status:
     for side in found:
         try:
             with connect(config, side) as connection:
-                found[side] = current_release(connection)
+                found[side] = current_release(connection, side)
                 if side == "local":
                     marked = mark(connection) or None
                 releases.position(found[side], side)

@@ -26,6 +26,7 @@ from alembic.operations import MigrateOperation, Operations
 from psycopg import sql
 from sqlalchemy import Column
 
+from federation.config import IMPORTED
 from federation.operations.rendering import call, given
 from federation.operations.statements import (
     Columns,
@@ -255,10 +256,6 @@ class SetForeignTableOptionsOp(MigrateOperation):
 
     def to_diff_tuple(self) -> tuple[Any, ...]:
         return ("set_foreign_table_options", self.schema, self.table, dict(self.options))
-
-
-IMPORTED = frozenset({"schema_name", "table_name"})
-"""A foreign table's options that say which table at the hospital it is."""
 
 
 def _expect(declared: Columns, table: str, schema: str) -> sql.Composed:

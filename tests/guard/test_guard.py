@@ -26,7 +26,7 @@ def at(deployment: Deployment) -> tuple[str | None, str | None]:
     found = []
     for side in ("local", "cloud"):
         with connect(deployment.config, side) as connection:  # type: ignore[arg-type]
-            found.append(current_release(connection))
+            found.append(current_release(connection, side))
     return found[0], found[1]
 
 
@@ -410,7 +410,7 @@ def test_a_second_release_is_not_let_in_and_one_that_is_there_is_named_and_let_o
         superuser.execute(second)
         superuser.execute("ALTER TABLE federation.alembic_version ENABLE TRIGGER guard_version")
     with connect(guarded.config, side) as connection, pytest.raises(Refused) as raised:
-        current_release(connection)
+        current_release(connection, side)
     assert (raised.value.side, raised.value.message) == (side, "federation.alembic_version holds 0001, 0003")
     assert "DELETE" in str(raised.value.hint)
     with guarded.owner(side) as owner:

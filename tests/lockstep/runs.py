@@ -46,7 +46,7 @@ def at(deployment: Deployment) -> tuple[str | None, str | None]:
     found = []
     for side in ("local", "cloud"):
         with connect(deployment.config, side) as connection:  # type: ignore[arg-type]
-            found.append(current_release(connection))
+            found.append(current_release(connection, side))
     return found[0], found[1]
 
 

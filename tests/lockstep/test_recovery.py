@@ -305,7 +305,7 @@ def test_a_side_that_does_not_answer_is_named_and_the_other_shown(pair_of_five: 
     assert status["errors"][0]["side"] == side
     assert pair_of_five.federation("upgrade", **nobody).returncode == 6
     with connect(pair_of_five.config, other) as connection:
-        assert current_release(connection) == "0001"
+        assert current_release(connection, other) == "0001"
 
 
 def test_a_side_at_base_has_said_so(pair_of_five: Deployment) -> None:

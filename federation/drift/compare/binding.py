@@ -10,12 +10,11 @@ import re
 from collections.abc import Iterator
 
 import sqlalchemy as sa
-from psycopg import sql
 from sqlalchemy.engine import Connection
 
 from federation.databases import ddl
 from federation.drift.finding import Finding
-from federation.drift.survey import Survey, rolled_back
+from federation.drift.survey import Survey, rolled_back, verbatim
 from federation.operations.bindings import CreateCloudBindingOp, CreateLocalBindingOp, half
 
 VERSION = "v1"
@@ -54,9 +53,7 @@ def compare(survey: Survey) -> Iterator[Finding]:
     beside = tuple(f"{schema}{_BESIDE}" for schema in schemas)
     with rolled_back(connection):
         text = _SCHEMA.sub(rf"\1{_BESIDE}", half(config, op).as_string(None).replace(_ASKS, ""))
-        connection.execute(
-            ddl(sql.SQL(f"CREATE SCHEMA {beside[0]};\n{text}".replace("{", "{{").replace("}", "}}")).format())
-        )
+        connection.execute(ddl(verbatim(f"CREATE SCHEMA {beside[0]};\n{text}")))
         declared = _parts(connection, beside)
     for name in sorted(declared):
         if there.get(name) != declared[name]:

@@ -8,13 +8,13 @@ from typing import Any
 from alembic.operations import MigrateOperation
 from sqlalchemy import Column, Table
 
+from federation.config import IMPORTED
 from federation.drift.catalog import Relation
 from federation.drift.finding import Finding
 from federation.drift.survey import Survey
 from federation.drift.was import view_was
 from federation.operations.bindings import BindBeforeWriteOp
 from federation.operations.foreign_tables import (
-    IMPORTED,
     AlterForeignTableOp,
     ImportForeignSchemaOp,
     SetForeignTableOptionsOp,
