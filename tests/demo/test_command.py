@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 from pages import first_missing
+from waiting import until
 
 from federation.servers import find_binaries
 
@@ -86,14 +87,6 @@ def running(folder: Path, *arguments: str, cwd: Path = ROOT) -> Iterator[subproc
             yield process
         finally:
             process.kill()
-
-
-def until_empty(folder: Path) -> None:
-    """Interrupted before it knew the folder's name, the command leaves it to the guardian."""
-    deadline = time.monotonic() + PATIENCE
-    while left := list(folder.iterdir()):
-        assert time.monotonic() < deadline, left
-        time.sleep(0.01)
 
 
 def lines(output: str) -> list[list[str]]:
@@ -196,7 +189,8 @@ def test_ctrl_c_in_the_middle_leaves_nothing_and_no_traceback(
     assert process.returncode == 130, told
     assert told == "federation: interrupted; both servers are gone\n"
     if chapter == "1.":
-        until_empty(world_writable)
+        # It did not know the folder's name yet, and leaves it to the guardian.
+        until(lambda: not list(world_writable.iterdir()), seconds=PATIENCE)
     assert list(world_writable.iterdir()) == []
 
 

@@ -21,6 +21,7 @@ import psycopg
 import pytest
 from deployments import Deployment, Deployments
 from frozen import frozen
+from waiting import until
 
 from federation.administration import link
 from federation.config import Config
@@ -111,13 +112,6 @@ class Caller:
     def reads(self) -> bool:
         """Whether the next request has every row, on the same connection."""
         return len(self.request(READ)) >= ROWS
-
-
-def until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline, f"{condition} did not come about"
-        time.sleep(0.01)
 
 
 @dataclass

@@ -19,6 +19,7 @@ import chains_of_three
 import pytest
 import sqlalchemy as sa
 from frozen import frozen
+from waiting import until
 
 from federation import databases
 from federation.administration import link
@@ -75,13 +76,6 @@ def over(proxy: Proxy | None, deployment: Deployment) -> Config:
             "database": {**config.database.model_dump(), "connect_timeout": CONNECT, "lock_timeout": "500ms"},
         }
     )
-
-
-def until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def refused_in(seconds: float, command: Callable[[], object]) -> Unreachable:

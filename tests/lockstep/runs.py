@@ -6,14 +6,15 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import chains_of_three as three
 import psycopg
+import waiting as waits
 
 from federation.databases import RUN_LOCK, SIDES, connect
 from federation.guard import current_release
@@ -35,6 +36,7 @@ RUN_LOCKS = (
 """Those that runs hold on this database, in a query."""
 
 PATIENCE = 120.0
+until = partial(waits.until, seconds=PATIENCE)
 
 _started: list[subprocess.Popen[str]] = []
 
@@ -86,15 +88,6 @@ def rewrite(deployment: Deployment, chains: Mapping[str, Mapping[str, tuple[str,
 def joined(*statements: str) -> str:
     """The body of an upgrade() or downgrade()."""
     return "\n    ".join(statements)
-
-
-def until(condition: Callable[[], Any], otherwise: str) -> Any:
-    """Ask again and again; what the condition says when it is true."""
-    deadline = time.monotonic() + PATIENCE
-    while not (found := condition()):
-        assert time.monotonic() < deadline, otherwise
-        time.sleep(0.01)
-    return found
 
 
 def start(deployment: Deployment, *arguments: str, code: str | None = None) -> subprocess.Popen[str]:

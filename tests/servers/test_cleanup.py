@@ -8,12 +8,12 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
 import psutil
 import pytest
+from waiting import until
 
 import federation
 from federation.errors import FederationError
@@ -83,13 +83,6 @@ def owner(binaries: Binaries, folder: Path) -> subprocess.Popen[str]:
 
 PATIENCE = 60
 """Seconds; what is left over is left for ever."""
-
-
-def until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, f"{condition} did not come about"
-        time.sleep(0.01)
 
 
 def at_work(folder: Path) -> list[psutil.Process]:

@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
@@ -22,6 +21,7 @@ import pytest
 from deployments import ALL, ROOT
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from waiting import until
 
 from federation.servers import Binaries, Pair, Server
 
@@ -54,13 +54,6 @@ def test_hangs(federation_pair, n):
 """
 
 NOT_PAIRED = re.compile("^the chains do not pair up at 0002 — a release has a file of the same id", re.MULTILINE)
-
-
-def until(condition: Callable[[], object], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come about"
-        time.sleep(0.05)
 
 
 def runs(pid: int) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ import psycopg
 import pytest
 from deployments import OTHER
 from pytest_postgresql import factories
+from waiting import until
 
 from federation.errors import FederationError, PreconditionMissing, Refused
 from federation.lockstep import read_status
@@ -48,13 +48,6 @@ def names(pair: FederationPair, **caller: Any) -> list[str]:
 def databases_of(deployments: Deployments, side: Side) -> set[str]:
     with deployments.server(side).connect() as server:
         return {name for (name,) in server.execute("SELECT datname FROM pg_database").fetchall()}
-
-
-def until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come about"
-        time.sleep(0.01)
 
 
 def test_it_is_at_head_and_linked(federation_pair: FederationPair) -> None:
