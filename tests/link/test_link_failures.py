@@ -218,6 +218,8 @@ def a_hospital(deployments: Deployments, **settings: object) -> Iterator[Hospita
             )
             owner.execute("CREATE POLICY slow ON hospital_queues AS RESTRICTIVE USING (pg_sleep(60) IS NOT NULL)")
         link.apply(with_link(deployment.config, **settings))
+        with deployment.superuser("local") as superuser:
+            superuser.execute("CHECKPOINT")  # synchronous_commit is off: a crash would lose what has just been loaded
         yield Hospital(deployment, deployments.pair.local.binaries.major, running, pool)
 
 
