@@ -159,7 +159,7 @@ class Databases:
         """Raise Failed unless both databases are at the newest release."""
         for side in SIDES:
             with connect(self.config, side) as connection:
-                release = current_release(connection)
+                release = current_release(connection, side)
             if release != self.head:
                 raise Failed(f"{contender.name}: {side} is at {release or 'base'}, not at {self.head}")
 
@@ -297,8 +297,8 @@ def show(result: Result, console: Console) -> None:
         console.print(f"{name}: {median:.2f} of {limit:.2f}, {verdict}")
     met = result.releases_a_second >= RELEASES_A_SECOND
     verdict = "[green]met[/]" if met else "[yellow]missed[/]"
-    figures = f"{result.many.median:.1f} s, {result.releases_a_second:.1f} releases a second"
-    console.print(f"{result.many.name}: {figures}, at least {RELEASES_A_SECOND:g} wanted, {verdict}")
+    speed = f"{result.many.median:.1f} s, {result.releases_a_second:.1f} releases a second"
+    console.print(f"{result.many.name}: {speed}, at least {RELEASES_A_SECOND:g} wanted, {verdict}")
 
 
 def _run(command: Sequence[str | Path], environ: Mapping[str, str], root: Path = ROOT) -> str:
