@@ -47,8 +47,8 @@ def alter_foreign_table(
     Adding and altering ask the hospital, dropping does not; where the cloud goes first (the downgrade of an
     altered column) ``ask=False``. ``options`` are IMPORT's own, since that is how it is asked. The database
     raises ZF007 (exit code 7), naming table and column, when the hospital does not have a column as declared; a
-    column whose type a view depends on is refused (exit code 8), naming the dependents: drop the view, alter, and
-    create the view again.
+    column whose type a view depends on, or one that becomes ``sa.Identity()`` or stops being it, is refused (exit
+    code 8), naming the dependents: drop the view, alter, and create the view again.
 
         op.alter_foreign_table("hospital_patients", schema="federation_link", add=[sa.Column("phone", sa.Text)])
         op.alter_foreign_table("hospital_patients", schema="federation_link",
@@ -410,9 +410,12 @@ def grant(
     kind: ObjectKind = "TABLE",
     schema: str = "public",
 ) -> None:
-    """Grant ``privileges`` on ``name``; ``schema`` is that of a table.
+    """Grant ``privileges`` on ``name``; ``schema`` is that of a table or sequence.
 
-    op.grant(("SELECT",), "hospital_patients", to=(LINK,))
+    Who inserts into a table with a serial column needs USAGE on its sequence; an identity column needs nothing.
+
+        op.grant(("SELECT",), "hospital_patients", to=(LINK,))
+        op.grant(("USAGE",), "visits_id_seq", to=(LINK,), kind="SEQUENCE")
 
     https://www.postgresql.org/docs/current/sql-grant.html
     """
@@ -427,10 +430,11 @@ def import_foreign_schema(
 ) -> None:
     """Import ``tables`` (name to columns) of ``remote_schema`` into the schema ``into``.
 
-    ``options`` are IMPORT's own (``import_collate``: ``"false"`` where the cloud lacks a collation). Every
-    statistics target is 0, ANALYZE brings the row count, and nobody is granted anything. The database raises
-    ZF007 (exit code 7), naming table and column, when the hospital lacks one or has it with another type,
-    collation or nullability.
+    A column with ``sa.Identity()``, or ``autoincrement=True`` for a serial one, is the hospital's to fill: an
+    INSERT leaves it out and RETURNING brings its number; to give one is an error (428C9). ``options`` are IMPORT's
+    own (``import_collate``: ``"false"`` where the cloud lacks a collation). Every statistics target is 0, ANALYZE
+    brings the row count, and nobody is granted anything. The database raises ZF007 (exit code 7), naming table and
+    column, when the hospital lacks one or has it with another type, collation or nullability.
 
         op.import_foreign_schema("public", server="hospital", into="federation_link",
                                  tables={"hospital_patients": [sa.Column("id", sa.UUID, nullable=False)]})

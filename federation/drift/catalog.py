@@ -19,7 +19,8 @@ class ColumnFacts:
     not_null: bool
     default: str | None
     """Of a table or view; a generated column's expression."""
-    generated: bool
+    numbered: bool
+    """An identity or serial column, or of a foreign table one that the hospital numbers."""
     statistics_target: int
     """-1 is the server's default."""
     remote_name: str | None
@@ -39,6 +40,16 @@ class PolicyFacts:
     using: str | None
     with_check: str | None
     permissive: bool = True
+
+
+@dataclass(frozen=True)
+class SequenceFacts:
+    """The sequence of a serial column."""
+
+    schema: str
+    name: str
+    grants: dict[str, frozenset[str]]
+    """As a relation's."""
 
 
 @dataclass
@@ -63,6 +74,8 @@ class Relation:
     """Privileges on single columns by role, as ``SELECT``: REVOKE of the table's takes them away too."""
     triggers: frozenset[str]
     """Those that fire."""
+    row_triggers: frozenset[str]
+    """Of these, those before the update of each row."""
     disabled_triggers: frozenset[str]
     server: str | None
     """Of a foreign table."""
@@ -70,6 +83,8 @@ class Relation:
     """What a foreign table says to its server: which table it is, ``fetch_size``, …"""
     columns: dict[str, ColumnFacts] = field(default_factory=dict)
     policies: dict[str, PolicyFacts] = field(default_factory=dict)
+    sequences: dict[str, SequenceFacts] = field(default_factory=dict)
+    """By serial column."""
 
 
 _RELATIONS = sa.text(
@@ -79,6 +94,8 @@ _RELATIONS = sa.text(
         CASE WHEN c.relkind = 'v' THEN pg_get_viewdef(c.oid) END,
         ARRAY(SELECT t.tgname::text FROM pg_catalog.pg_trigger AS t
             WHERE t.tgrelid = c.oid AND NOT t.tgisinternal AND t.tgenabled <> 'D'),
+        ARRAY(SELECT t.tgname::text FROM pg_catalog.pg_trigger AS t
+            WHERE t.tgrelid = c.oid AND NOT t.tgisinternal AND t.tgenabled <> 'D' AND t.tgtype::int & 19 = 19),
         ARRAY(SELECT t.tgname::text FROM pg_catalog.pg_trigger AS t
             WHERE t.tgrelid = c.oid AND NOT t.tgisinternal AND t.tgenabled = 'D'),
         ARRAY(SELECT ARRAY[CASE acl.grantee WHEN 0 THEN 'public' ELSE pg_get_userbyid(acl.grantee) END,
@@ -100,7 +117,11 @@ _RELATIONS = sa.text(
 _COLUMNS = sa.text(
     """
     SELECT n.nspname, c.relname, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull,
-        pg_get_expr(d.adbin, d.adrelid), a.attgenerated <> '', coalesce(a.attstattarget, -1),
+        pg_get_expr(d.adbin, d.adrelid),
+        a.attidentity <> '' OR coalesce(pg_get_expr(d.adbin, d.adrelid) LIKE 'nextval(%', false)
+            OR a.attgenerated = 's'
+                AND pg_get_expr(d.adbin, d.adrelid) = 'NULL::' || format_type(a.atttypid, a.atttypmod),
+        coalesce(a.attstattarget, -1),
         (SELECT o.option_value FROM pg_options_to_table(a.attfdwoptions) AS o WHERE o.option_name = 'column_name')
     FROM pg_catalog.pg_attribute AS a
     JOIN pg_catalog.pg_class AS c ON c.oid = a.attrelid
@@ -109,6 +130,24 @@ _COLUMNS = sa.text(
     WHERE n.nspname = ANY (:schemas) AND c.relname = ANY (:names) AND c.relkind IN ('r', 'p', 'f', 'v')
         AND a.attnum > 0 AND NOT a.attisdropped
     ORDER BY a.attrelid, a.attnum
+    """
+)
+
+_SEQUENCES = sa.text(
+    """
+    SELECT n.nspname, c.relname, a.attname, o.nspname, s.relname,
+        ARRAY(SELECT ARRAY[CASE acl.grantee WHEN 0 THEN 'public' ELSE pg_get_userbyid(acl.grantee) END,
+                acl.privilege_type]::text[]
+            FROM aclexplode(s.relacl) AS acl WHERE acl.grantee <> s.relowner)
+    FROM pg_catalog.pg_depend AS p
+    JOIN pg_catalog.pg_class AS s ON s.oid = p.refobjid AND s.relkind = 'S'
+    JOIN pg_catalog.pg_namespace AS o ON o.oid = s.relnamespace
+    JOIN pg_catalog.pg_attrdef AS d ON d.oid = p.objid
+    JOIN pg_catalog.pg_attribute AS a ON a.attrelid = d.adrelid AND a.attnum = d.adnum
+    JOIN pg_catalog.pg_class AS c ON c.oid = d.adrelid
+    JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+    WHERE p.classid = 'pg_attrdef'::regclass AND p.refclassid = 'pg_class'::regclass
+        AND n.nspname = ANY (:schemas) AND c.relname = ANY (:names)
     """
 )
 
@@ -131,7 +170,7 @@ _POLICIES = sa.text(
 def read_relations(
     connection: Connection, schemas: Iterable[str], names: Iterable[str]
 ) -> dict[tuple[str, str], Relation]:
-    """The relations of these schemas and names, by (schema, name), with columns, privileges, policies and triggers."""
+    """The relations of these schemas and names, by (schema, name), with all that belongs to them."""
     chosen = {"schemas": list(schemas), "names": list(names)}
     found: dict[tuple[str, str], Relation] = {}
     for (
@@ -145,6 +184,7 @@ def read_relations(
         comment,
         body,
         triggers,
+        row_triggers,
         disabled,
         acl,
         column_acl,
@@ -164,18 +204,21 @@ def read_relations(
             _by_grantee(acl),
             _by_grantee(column_acl),
             frozenset(triggers),
+            frozenset(row_triggers),
             frozenset(disabled),
             server,
             dict(server_options),
         )
-    for schema, name, column, type_, not_null, default, generated, target, remote in connection.execute(
+    for schema, name, column, type_, not_null, default, numbered, target, remote in connection.execute(
         _COLUMNS, chosen
     ):
-        facts = ColumnFacts(column, type_, not_null, default, generated, target, remote)
+        facts = ColumnFacts(column, type_, not_null, default, numbered, target, remote)
         found[schema, name].columns[column] = facts
     for schema, name, policy, command, roles, using, with_check, permissive in connection.execute(_POLICIES, chosen):
         facts_of_policy = PolicyFacts(policy, command, frozenset(roles), using, with_check, permissive)
         found[schema, name].policies[policy] = facts_of_policy
+    for schema, name, column, of, sequence, acl in connection.execute(_SEQUENCES, chosen):
+        found[schema, name].sequences[column] = SequenceFacts(of, sequence, _by_grantee(acl))
     return found
 
 

@@ -50,19 +50,16 @@ class Declared:
             )
         return found
 
-    def columns(self, table: Table) -> tuple[Column[Any], ...]:
-        """The columns that the cloud names: all but identity columns, for which an INSERT would send NULL."""
-        return tuple(column for column in table.columns if column.identity is None)
-
     def view(self, table: Table) -> RLSView:
         """The cloud's view of ``table``; its defaults are the table's, which do not fire over the link."""
         tables = self.config.tables
-        columns = self.columns(table)
         return RLSView(
             table.name,
-            tuple(column.name for column in columns),
+            tuple(column.name for column in table.columns),
             tables.predicate,
-            defaults={column.name: default for column in columns if (default := server_default(column)) is not None},
+            defaults={
+                column.name: default for column in table.columns if (default := server_default(column)) is not None
+            },
             grants=cast("Mapping[Role, tuple[Privilege, ...]]", tables.view_grants or {}),
             comment=(tables.comments or {}).get(table.name),
             schema=tables.schema_,
@@ -104,7 +101,7 @@ class Declared:
         """Enums and domains of exported columns: both databases need them before the tables."""
         found: dict[tuple[str | None, str], sa.Enum | postgresql.DOMAIN] = {}
         for table in self.tables:
-            for column in self.columns(table):
+            for column in table.columns:
                 for type_ in named_types(column.type):
                     found.setdefault(key(type_), type_)
         return tuple(found.values())

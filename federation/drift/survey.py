@@ -72,7 +72,13 @@ class Survey:
             filter_names=[table.name for table in self.declared.tables],
             kind=ObjectKind.ANY,
         )
-        return {name: {column["name"]: _column(column) for column in columns} for (_, name), columns in found.items()}
+        return {
+            name: {
+                column["name"]: _column(column, numbered=there.columns[column["name"]].numbered) for column in columns
+            }
+            for (_, name), columns in found.items()
+            if (there := self.foreign_table(name)) is not None
+        }
 
     def table(self, name: str) -> Relation | None:
         """What stands in the app's schema under ``name``."""
@@ -160,8 +166,10 @@ def _leads_to_the_hospital(config: Config, server: Server, owner: str) -> bool:
     return address.items() <= server.options.items() and user == login.name(config)
 
 
-def _column(found: ReflectedColumn) -> Column[Any]:
-    """A foreign table's column as it would be declared."""
+def _column(found: ReflectedColumn, *, numbered: bool) -> Column[Any]:
+    """A foreign table's column as it would be declared; one that the hospital numbers does not say by what."""
+    if numbered:
+        return Column(found["name"], found["type"], nullable=found["nullable"], autoincrement=True)
     generated = reflected(found).get("computed")
     items = [] if generated is None else [Computed(generated["sqltext"], persisted=True)]
     return Column(found["name"], found["type"], *items, nullable=found["nullable"])

@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from alembic.autogenerate.api import AutogenContext
 
 Privilege: TypeAlias = Literal["SELECT", "INSERT", "UPDATE", "DELETE", "USAGE"]
-ObjectKind: TypeAlias = Literal["TABLE", "SCHEMA"]
+ObjectKind: TypeAlias = Literal["TABLE", "SCHEMA", "SEQUENCE"]
 
 
 @Operations.register_operation("grant")
 @dataclass(eq=False)
 class GrantOp(MigrateOperation):
-    """Give privileges on a table (or view) or schema."""
+    """Give privileges on a table (or view), schema or sequence."""
 
     privileges: tuple[Privilege, ...]
     name: str
@@ -45,9 +45,12 @@ class GrantOp(MigrateOperation):
         kind: ObjectKind = "TABLE",
         schema: str = "public",
     ) -> None:
-        """Grant ``privileges`` on ``name``; ``schema`` is that of a table.
+        """Grant ``privileges`` on ``name``; ``schema`` is that of a table or sequence.
 
-        op.grant(("SELECT",), "hospital_patients", to=(LINK,))
+        Who inserts into a table with a serial column needs USAGE on its sequence; an identity column needs nothing.
+
+            op.grant(("SELECT",), "hospital_patients", to=(LINK,))
+            op.grant(("USAGE",), "visits_id_seq", to=(LINK,), kind="SEQUENCE")
 
         https://www.postgresql.org/docs/current/sql-grant.html
         """
@@ -115,7 +118,8 @@ def _revoke(operations: Operations, op: RevokeOp) -> None:
 
 
 def _where(op: GrantOp | RevokeOp) -> dict[str, object]:
-    return {"kind": op.kind} if op.kind == "SCHEMA" else {"schema": op.schema}
+    where: dict[str, object] = {} if op.kind == "TABLE" else {"kind": op.kind}
+    return where if op.kind == "SCHEMA" else where | {"schema": op.schema}
 
 
 @renderers.dispatch_for(GrantOp)

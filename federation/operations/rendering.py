@@ -17,7 +17,7 @@ from sqlalchemy.sql.elements import ClauseElement
 from sqlalchemy.types import TypeEngine
 
 from federation.operations.deployment import LinkRole
-from federation.operations.statements import as_text, escaped, key
+from federation.operations.statements import as_text, escaped, is_serial, key
 
 if TYPE_CHECKING:
     from alembic.autogenerate.api import AutogenContext
@@ -82,7 +82,8 @@ def declaration(context: AutogenContext, value: Any) -> str:
 def column(context: AutogenContext, value: Column[Any]) -> str:
     """``sa.Column(…)`` as Alembic's own add_column renders it, ``render_item`` of the environment included.
 
-    What counts of a column here is written: name, type, nullability, and whether it is generated or an identity.
+    What counts of a column here is written: name, type, nullability, and whether it is generated, an identity or
+    serial.
     """
     expressions = _Expressions()
     arguments: list[SchemaItem] = []
@@ -91,7 +92,8 @@ def column(context: AutogenContext, value: Column[Any]) -> str:
     if value.identity is not None:
         arguments.append(Identity(always=value.identity.always))
     type_ = expressions.held_by(value.type)
-    op = ops.AddColumnOp("t", Column(value.name, type_, *arguments, nullable=value.nullable))
+    counted: Literal["auto", True] = True if is_serial(value) else "auto"
+    op = ops.AddColumnOp("t", Column(value.name, type_, *arguments, nullable=value.nullable, autoincrement=counted))
     rendered = renderers.dispatch(op)(context, op)
     code = expressions.put_back(_argument(rendered if isinstance(rendered, str) else rendered[0], 1))
     if isinstance(value.type, ARRAY):

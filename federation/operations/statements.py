@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from typing import Any
 
 from alembic.operations import Operations
 from psycopg import sql
-from sqlalchemy import Column, Computed, Enum
+from sqlalchemy import Column, Computed, Enum, Table
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import Dialect
 from sqlalchemy.engine.interfaces import ReflectedColumn
@@ -92,13 +91,41 @@ def reflected(column: ReflectedColumn) -> ReflectedColumn:
     return column | {"computed": generated | {"sqltext": escaped(generated["sqltext"])}}
 
 
-def named(columns: Iterable[Column[Any]]) -> Columns:
-    """The columns that a foreign table has.
+def is_serial(column: Column[Any]) -> bool:
+    """Whether the hospital's default for ``column`` is its sequence: SQLAlchemy makes it serial.
 
-    An identity column is left out: postgres_fdw sends every column of the foreign table on INSERT, and NULL is
-    refused where the hospital would have given a number.
+    In a release, where a column stands alone, ``autoincrement=True`` says it; in a table SQLAlchemy's own rule does.
+
+    https://docs.sqlalchemy.org/en/21/core/metadata.html#sqlalchemy.schema.Column.params.autoincrement
     """
-    return tuple(column for column in columns if column.identity is None)
+    if column.identity is not None or column.default is not None:
+        return False
+    if isinstance(column.table, Table):
+        return column is column.table.autoincrement_column
+    return column.autoincrement is True
+
+
+def is_numbered(column: Column[Any]) -> bool:
+    """Whether the hospital gives ``column`` its numbers: an identity or a serial column."""
+    return column.identity is not None or is_serial(column)
+
+
+def remade(columns: Columns) -> Columns:
+    """Those of a foreign table's ``columns`` that IMPORT does not bring as they are to be, as they are to be.
+
+    That is those that the hospital numbers. As no expression may name a column that is generated itself, those of
+    ``sa.Computed`` beside one say nothing but their type.
+    """
+    if not any(map(is_numbered, columns)):
+        return ()
+    return tuple(_of_its_type(column) for column in columns if is_numbered(column) or column.computed is not None)
+
+
+def _of_its_type(column: Column[Any]) -> Column[Any]:
+    if column.computed is None:
+        return column
+    computed = Computed(as_text(f"COALESCE(NULL::{type_sql(column.type).as_string(None)})"), persisted=True)
+    return Column(column.name, column.type, computed, nullable=column.nullable)
 
 
 def column_definitions(columns: Columns) -> sql.Composed:
@@ -106,11 +133,25 @@ def column_definitions(columns: Columns) -> sql.Composed:
     return sql.Composed([column_definition(column) for column in columns]).join(", ")
 
 
-def column_definition(column: Column[Any], computed: Computed | None = None) -> sql.Composed:
-    """``name type [NOT NULL] [GENERATED ALWAYS AS (…) STORED]`` of one declared column."""
+def column_definition(column: Column[Any]) -> sql.Composed:
+    """``name type [NOT NULL]`` of one declared column."""
     parts: list[sql.Composable] = [sql.Identifier(column.name), type_sql(column.type)]
     if not column.nullable:
         parts.append(sql.SQL("NOT NULL"))
-    if computed is not None:
-        parts.append(sql.SQL("GENERATED ALWAYS AS ({}) STORED").format(expression(computed.sqltext)))
     return sql.Composed(parts).join(" ")
+
+
+def foreign_column_definition(column: Column[Any]) -> sql.Composed:
+    """``name type [NOT NULL] [GENERATED ALWAYS AS (…) STORED]``: as a foreign table has the declared column.
+
+    postgres_fdw sends no value of a generated column and reads the hospital's, so that the expression does not matter;
+    of a column that the hospital numbers it is NULL.
+    """
+    generated: sql.Composable
+    if column.computed is not None:
+        generated = expression(column.computed.sqltext)
+    elif is_numbered(column):
+        generated = sql.SQL("NULL::{}").format(type_sql(column.type))
+    else:
+        return column_definition(column)
+    return sql.SQL("{} GENERATED ALWAYS AS ({}) STORED").format(column_definition(column), generated)

@@ -49,11 +49,13 @@ _COLUMNS = """
     SELECT c.relname AS table, a.attname AS column, b.typname AS type, b.typcategory = 'A' AS is_array,
         a.attnotnull OR t.typnotnull AS required,
         a.atthasdef OR a.attidentity <> '' OR t.typdefault IS NOT NULL AS has_default,
-        a.attgenerated <> '' OR a.attidentity = 'a' AS is_generated,
+        a.attgenerated <> '' OR a.attidentity <> ''
+            OR coalesce(pg_get_expr(d.adbin, d.adrelid) LIKE 'nextval(%%', false) AS is_generated,
         CASE WHEN b.typname IN ('varchar', 'bpchar') AND greatest(a.atttypmod, t.typtypmod) > 4
             THEN greatest(a.atttypmod, t.typtypmod) - 4 END AS length,
         (SELECT e.enumlabel::text FROM pg_enum AS e WHERE e.enumtypid = b.oid ORDER BY e.enumsortorder LIMIT 1) AS label
     FROM pg_attribute AS a JOIN pg_class AS c ON c.oid = a.attrelid JOIN pg_type AS t ON t.oid = a.atttypid
+    LEFT JOIN pg_attrdef AS d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
     JOIN pg_type AS b ON b.oid = CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.oid END
     WHERE c.relnamespace = to_regnamespace(%(schema)s) AND c.relkind IN ('r', 'p')
         AND a.attnum > 0 AND NOT a.attisdropped
@@ -84,6 +86,7 @@ class _Column:
     required: bool
     has_default: bool
     is_generated: bool
+    """By the hospital, numbers of identity and serial columns included: through the cloud no value goes there."""
     length: int | None
     label: str | None
     listed: str | None = None
@@ -144,7 +147,7 @@ class Rows:
         values = self.complete(table, given)
         name = sql.Identifier(self.schema, table)
         if values:
-            statement = sql.SQL("INSERT INTO {} ({}) VALUES ({}) RETURNING *").format(
+            statement = sql.SQL("INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE VALUES ({}) RETURNING *").format(
                 name,
                 sql.SQL(", ").join(map(sql.Identifier, values)),
                 sql.SQL(", ").join(sql.Placeholder() * len(values)),

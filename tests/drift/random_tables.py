@@ -85,6 +85,12 @@ KINDS: Mapping[str, Kind] = {
 }
 
 IDENTITY = ("integer", "bigint", "smallint")
+KEYS: Mapping[str, tuple[str, Callable[[], tuple[Any, ...]]]] = {
+    "uuid": ("uuid", lambda: (sa.Uuid,)),
+    "identity": ("bigint", lambda: (sa.BigInteger, sa.Identity(always=True))),
+    "serial": ("integer", lambda: (sa.Integer,)),
+}
+"""Kinds of primary keys: the kind of a column that refers to it, and what its own is declared with."""
 STRINGS = ("text", "varchar(20)")
 VOLATILE = ("gen_random_uuid()", "now()", "timezone('utc', now())", "CURRENT_DATE")
 
@@ -110,11 +116,17 @@ class ColumnSpec:
 class TableSpec:
     name: str
     key: str
-    """The name of the primary key's column, a uuid."""
+    """The name of the primary key's column."""
     key_default: str | None
     columns: tuple[ColumnSpec, ...]
     comment: str | None = None
     partitioned: bool = False
+    key_kind: str = "uuid"
+
+    @property
+    def numbered(self) -> bool:
+        """Whether the hospital makes the key."""
+        return self.key_kind != "uuid"
 
     def but(self, old: ColumnSpec, new: ColumnSpec | None) -> TableSpec:
         """With ``old`` replaced, or left out."""
@@ -145,11 +157,15 @@ class Declaration:
 
     @property
     def writable(self) -> tuple[TableSpec, ...]:
-        """Tables into which a row can go: partitioned ones have no partition, and others may refer to them."""
+        """Tables into which a row can go: partitioned ones have no partition, and others may refer to them.
+
+        Nor can a row refer to itself by a number that it does not have yet.
+        """
         found: dict[str, TableSpec] = {}
         for table in self.tables:
             referred = {column.references for column in table.columns} - {None, table.name}
-            if not table.partitioned and referred <= set(found):
+            itself = any(column.references == table.name and not column.nullable for column in table.columns)
+            if not table.partitioned and referred <= set(found) and not (itself and table.numbered):
                 found[table.name] = table
         return tuple(found.values())
 
@@ -175,7 +191,8 @@ class History:
 def _table(declaration: Declaration, table: TableSpec, metadata: sa.MetaData) -> None:
     keys = {other.name: other.key for other in declaration.tables}
     default = None if table.key_default is None else _text(table.key_default)
-    items: list[Any] = [sa.Column(table.key, sa.Uuid, primary_key=True, server_default=default)]
+    _, declared = KEYS[table.key_kind]
+    items: list[Any] = [sa.Column(table.key, *declared(), primary_key=True, server_default=default)]
     for column in table.columns:
         more: list[Any] = []
         if column.generated is not None:
@@ -250,8 +267,13 @@ comments = st.none() | texts
 
 
 @st.composite
-def column(draw: st.DrawFn, taken: frozenset[str], key: str, referable: tuple[str, ...], *, added: bool) -> ColumnSpec:
-    """A column of a table whose key is ``key``. ``added``: to a table that is there."""
+def column(
+    draw: st.DrawFn, taken: frozenset[str], key: str, referable: tuple[tuple[str, str], ...], *, added: bool
+) -> ColumnSpec:
+    """A column of a table whose key is ``key``; it may refer to tables of these names and kinds of keys.
+
+    ``added``: to a table that is there.
+    """
     name = draw(names.filter(lambda name: name not in taken))
     kind = draw(st.sampled_from(sorted(KINDS)))
     comment, indexed = draw(comments), draw(st.booleans())
@@ -263,9 +285,9 @@ def column(draw: st.DrawFn, taken: frozenset[str], key: str, referable: tuple[st
     if flavour == "identity":
         return ColumnSpec(name, draw(st.sampled_from(IDENTITY)), nullable=False, comment=comment, identity=True)
     if flavour == "reference" and referable:
-        to = draw(st.sampled_from(referable))
+        to, of = draw(st.sampled_from(referable))
         name = draw(referring_names.filter(lambda name: name not in taken))
-        return ColumnSpec(name, "uuid", draw(st.booleans()), comment=comment, references=to, indexed=indexed)
+        return ColumnSpec(name, KEYS[of][0], draw(st.booleans()), comment=comment, references=to, indexed=indexed)
     default, quoted = draw(defaults(kind))
     return ColumnSpec(name, kind, draw(st.booleans()), default, quoted, comment, indexed=indexed)
 
@@ -284,18 +306,20 @@ def table(draw: st.DrawFn, others: tuple[TableSpec, ...]) -> TableSpec:
     name = draw(table_names.filter(lambda name: name not in taken))
     partitioned = draw(st.sampled_from((False, False, False, True)))
     key = draw(st.sampled_from(("id", "Id", 'the "key"') if partitioned else ("id", "Id %", 'the "key"')))
-    referable = tuple(other.name for other in others)
+    key_kind = "uuid" if partitioned else draw(st.sampled_from(("uuid", *KEYS)))
+    referable = tuple((other.name, other.key_kind) for other in others)
     made = TableSpec(
         name,
         key,
-        draw(st.sampled_from((None, "gen_random_uuid()"))),
+        draw(st.sampled_from((None, "gen_random_uuid()"))) if key_kind == "uuid" else None,
         (),
         draw(comments),
         partitioned,
+        key_kind,
     )
     for _ in range(draw(st.integers(0, 5))):
         taken_here = frozenset({key, *(column.name for column in made.columns)})
-        found = draw(column(taken_here, key, (*referable, name), added=False))
+        found = draw(column(taken_here, key, (*referable, (name, key_kind)), added=False))
         made = replace(made, columns=(*made.columns, found))
     return made
 
@@ -334,9 +358,9 @@ def change(draw: st.DrawFn, first: Declaration, there: Declaration) -> tuple[str
     if column_of is not None:
         kinds += ["drop column", "drop column", "comment", "rename", "index"]
         if column_of.generated is None and not column_of.identity:
-            kinds += ["nullability", "retype"]
+            kinds += ["nullability"]
             if column_of.references is None:
-                kinds += ["default"]
+                kinds += ["retype", "default"]
     kind = draw(st.sampled_from(kinds))
     if kind == "add table":
         added = draw(table(there.tables))
@@ -347,7 +371,7 @@ def change(draw: st.DrawFn, first: Declaration, there: Declaration) -> tuple[str
         return kind, there.but(of, replace(of, comment=draw(comments)))
     if kind == "add column":
         taken = _taken(first, of)
-        earlier = there.names[: there.names.index(of.name) + 1]
+        earlier = tuple((table.name, table.key_kind) for table in there.tables[: there.tables.index(of) + 1])
         added_column = draw(column(taken, of.key, earlier, added=True))
         return kind, there.but(of, replace(of, columns=(*of.columns, added_column)))
     assert column_of is not None
@@ -403,6 +427,28 @@ _COLUMNS = (
     ColumnSpec("string", "text", default=_ODD_TEXT, quoted=True),
 )
 _BEFORE = Declaration((TableSpec("note", "id", None, (_GENERATED, *_COLUMNS)),), _FIRST)
+
+_NUMBERED = (
+    TableSpec("visit", "id", None, (), key_kind="identity"),
+    TableSpec("bill", "no", None, (), key_kind="serial"),
+)
+NUMBERED_KEYS = History(
+    _BEFORE,
+    Declaration(
+        (
+            *_BEFORE.tables,
+            *_NUMBERED,
+            TableSpec(
+                "line",
+                "id",
+                None,
+                (ColumnSpec("visit", "bigint", references="visit"), ColumnSpec("bill", "integer", references="bill")),
+            ),
+        ),
+        _FIRST,
+    ),
+)
+"""Two tables whose keys are the hospital's numbers, and one that refers to both."""
 
 # What failed once: a generated column that goes away, odd defaults, privileges that change with the columns, an enum
 # that its table would make, types that lose their arguments.

@@ -171,33 +171,51 @@ class Playground:
         assert self.deployment is not None
         shown = declared.writable
         with self.sessions["local"].transaction(force_rollback=True):
-            there = [_insert(self.sessions["local"].cursor(), table) for table in shown]
+            keys: dict[str, str] = {}
+            there = [_insert(self.sessions["local"].cursor(), table, keys) for table in shown]
         with self.deployment.as_user() as cursor:
-            here = [_insert(cursor, table) for table in shown]
+            keys = {}
+            here = [_insert(cursor, table, keys) for table in shown]
             for table in declared.tables:
                 cursor.execute(sql.SQL("SELECT * FROM {}").format(sql.Identifier("public", table.name)))
                 assert len(cursor.fetchall()) == (table in shown)
-                names = [table.key, *(column.name for column in table.columns if not column.identity)]
+                names = [table.key, *(column.name for column in table.columns)]
                 assert sorted(column.name for column in cursor.description or ()) == sorted(names)
+            for table in shown:
+                name, key = sql.Identifier("public", table.name), sql.Identifier(table.key)
+                found = sql.SQL("SELECT FROM {} WHERE {} = {}").format(name, key, sql.SQL(keys[table.name]))
+                assert cursor.execute(found).rowcount == 1
             cursor.connection.rollback()
         assert here == there
 
 
-def _insert(cursor: psycopg.Cursor[Any], table: random_tables.TableSpec) -> Any:
-    given_ = {table.key: random_tables.KINDS["uuid"].value}
+def _insert(cursor: psycopg.Cursor[Any], table: random_tables.TableSpec, keys: dict[str, str]) -> Any:
+    """A row of ``table``, without what no two of them share; its key is put among ``keys``, as SQL."""
+    given_: dict[str, str] = {} if table.numbered else {table.key: random_tables.KINDS["uuid"].value}
+    seen = []
     for column in table.columns:
-        if column.generated is None and not column.identity and column.default is None:
+        if column.references is not None:
+            given_[column.name] = keys.get(column.references) or given_.get(table.key, "NULL")
+        elif column.generated is None and not column.identity and column.default is None:
             given_[column.name] = random_tables.KINDS[column.kind].value
-    seen = [table.key] + [
-        column.name for column in table.columns if not column.identity and column.default not in random_tables.VOLATILE
-    ]
+        if not (
+            column.identity
+            or column.references is not None
+            or (column.generated is not None and table.numbered)
+            or column.default in random_tables.VOLATILE
+        ):
+            seen.append(column.name)
+    if not given_:
+        given_[table.key] = "DEFAULT"
     statement = sql.SQL("INSERT INTO {} ({}) VALUES ({}) RETURNING {}").format(
         sql.Identifier("public", table.name),
         sql.SQL(", ").join(map(sql.Identifier, given_)),
         sql.SQL(", ").join(map(sql.SQL, given_.values())),
-        sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(name)) for name in seen),
+        sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(name)) for name in (table.key, *seen)),
     )
-    return cursor.execute(statement).fetchone()
+    key, *values = cursor.execute(statement).fetchone() or ()
+    keys[table.name] = f"'{key}'"
+    return values
 
 
 @pytest.fixture(scope="module")
@@ -244,6 +262,7 @@ def removes(before: random_tables.Declaration, after: random_tables.Declaration)
 @example(random_tables.PRIVILEGES_AND_COLUMNS)
 @example(random_tables.GENERIC_ENUM)
 @example(random_tables.FEWER_ARGUMENTS)
+@example(random_tables.NUMBERED_KEYS)
 def test_what_autogenerate_writes_runs_suffices_and_is_undone(
     playground: Playground, history: random_tables.History
 ) -> None:

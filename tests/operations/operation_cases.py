@@ -19,6 +19,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import Connection
 
 from federation.config import Config
+from federation.drift.compare.grants import sequence_name
 from federation.operations import LINK, SERVICE
 from federation.operations.bindings import (
     BindBeforeWriteOp,
@@ -88,8 +89,10 @@ MORE = (
     sa.Column("total", sa.Numeric(12, 2), sa.Computed("amount * 2", persisted=True)),
 )
 NUMBER = sa.Column("number", sa.BigInteger(), sa.Identity())
+COUNT = sa.Column('"count" % :x', sa.Integer(), autoincrement=True, nullable=False)
+NUMBER_WAS, COUNT_WAS = (sa.Column(column.name, column.type, nullable=False) for column in (NUMBER, COUNT))
 LAST = sa.Column("last", postgresql.JSONB())
-ALL = (*KEYS, NAME, AMOUNT, *MORE, NUMBER, LAST)
+ALL = (*KEYS, NAME, AMOUNT, *MORE, NUMBER, COUNT, LAST)
 BEFORE = (*KEYS, NAME, AMOUNT, LAST)
 
 CREATE_TABLE = """
@@ -97,7 +100,7 @@ CREATE_TABLE = """
         id uuid PRIMARY KEY DEFAULT gen_random_uuid(), hospital_id uuid NOT NULL, {column} text COLLATE "C",
         amount numeric(10, 2) NOT NULL, tags varchar(20)[], mood public.{mood}, moods public.{mood}[],
         dose public.{dose}, seen timestamptz(3), total numeric(12, 2) GENERATED ALWAYS AS (amount * 2) STORED,
-        number bigint GENERATED ALWAYS AS IDENTITY, last jsonb
+        number bigint GENERATED ALWAYS AS IDENTITY, {count} serial, last jsonb
     )
 """
 
@@ -135,6 +138,10 @@ FURNISHING: dict[Side, list[MigrateOperation]] = {
         POLICY,
         CreateSiteCheckOp(LINKED, "hospital_id"),
         *(GrantOp(("SELECT", "INSERT"), table, (LINK, SERVICE)) for table in (PLAIN, LINKED, VIEWED)),
+        *(
+            GrantOp(("USAGE",), sequence_name(table, COUNT.name), (LINK, SERVICE), "SEQUENCE")
+            for table in (PLAIN, VIEWED)
+        ),
     ],
     "cloud": [
         SERVER,
@@ -183,7 +190,13 @@ CASES = [
         "cloud",
         DropForeignTablesOp(INTO, (LINKED,), replace(IMPORT, tables={LINKED: BEFORE})),
     ),
-    Case("add_and_drop_columns", "cloud", AlterForeignTableOp(LINKED, INTO, add=(*MORE, NUMBER), drop=(LAST,))),
+    Case("add_and_drop_columns", "cloud", AlterForeignTableOp(LINKED, INTO, add=(*MORE, NUMBER, COUNT), drop=(LAST,))),
+    Case(
+        "alter_columns_that_the_hospital_numbers",
+        "cloud",
+        AlterForeignTableOp(PLAIN, INTO, alter=((NUMBER_WAS, NUMBER), (COUNT_WAS, COUNT))),
+        alone=True,
+    ),
     Case(
         "alter_columns_on_the_way_up",
         "cloud",
@@ -233,6 +246,7 @@ CASES = [
     Case("create_site_check", "local", CreateSiteCheckOp(PLAIN, "hospital_id")),
     Case("drop_site_check", "local", DropSiteCheckOp(LINKED, "hospital_id")),
     Case("grant", "local", GrantOp(("UPDATE", "DELETE"), PLAIN, (LINK, SERVICE))),
+    Case("grant_on_a_sequence", "local", GrantOp(("USAGE",), sequence_name(LINKED, COUNT.name), (LINK,), "SEQUENCE")),
     Case("create_index_concurrently", "local", INDEX, alone=True),
     Case(
         "create_a_plain_index_concurrently",

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 import pytest
 import sqlalchemy as sa
 from alembic.operations import MigrateOperation, Operations
@@ -15,12 +16,16 @@ from operation_cases import (
     AMOUNT_WAS,
     BEFORE,
     CASES,
+    COUNT,
+    COUNT_WAS,
     CREATE_TABLE,
     DOSE,
     FURNISHING,
     INTO,
     LINKED,
     MOOD,
+    NUMBER,
+    NUMBER_WAS,
     ODD_COLUMN,
     ODD_ROLE,
     PLAIN,
@@ -34,8 +39,10 @@ from operation_cases import (
 )
 from psycopg import sql
 from sqlalchemy import event
+from sqlalchemy.dialects import postgresql
 
 from federation.databases import connect
+from federation.drift.compare.grants import sequence_name
 from federation.errors import Refused, VerificationFailed
 from federation.operations import LINK, SERVICE
 from federation.operations.foreign_tables import AlterForeignTableOp, ImportForeignSchemaOp
@@ -90,6 +97,7 @@ def furnished(deployments: Deployments) -> Iterator[Deployment]:
                     sql.SQL(CREATE_TABLE).format(
                         table=sql.Identifier(table),
                         column=sql.Identifier(ODD_COLUMN),
+                        count=sql.Identifier(COUNT.name),
                         mood=sql.Identifier(str(MOOD.name)),
                         dose=sql.Identifier(str(DOSE.name)),
                     )
@@ -123,23 +131,81 @@ def test_online_sends_what_offline_writes_and_reversing_leaves_what_was(
             assert value not in sent + log
 
 
-def test_an_identity_column_is_left_out_and_a_generated_one_is_not_sent(furnished: Deployment) -> None:
+def test_of_what_the_hospital_fills_no_value_is_sent(furnished: Deployment) -> None:
     wide = ImportForeignSchemaOp("public", "hospital", INTO, {PLAIN: ALL})
     grown = AlterForeignTableOp(VIEWED, INTO, add=tuple(column for column in ALL if column not in BEFORE))
     invoke(furnished, "cloud", wide, grown)
     try:
         with furnished.owner("cloud") as owner:
             for table in (sql.Identifier(INTO, PLAIN), sql.Identifier(INTO, VIEWED)):
-                inserting = "INSERT INTO {} (id, hospital_id, amount) VALUES (gen_random_uuid(), {}, 21)"
-                owner.execute(sql.SQL(inserting).format(table, SITE_ID))
-                assert owner.execute(sql.SQL("SELECT total, moods FROM {}").format(table)).fetchall() == [(42, None)]
+                inserting = sql.SQL(
+                    "INSERT INTO {} (id, hospital_id, amount) SELECT gen_random_uuid(), {}, 21 "
+                    "FROM generate_series(1, 2) RETURNING number, {}, total, moods"
+                ).format(table, SITE_ID, sql.Identifier(COUNT.name))
+                assert owner.execute(inserting).fetchall() == [(1, 1, 42, None), (2, 2, 42, None)]
+                found = sql.SQL("SELECT total FROM {} WHERE number = 2 AND {} > 1")
+                assert owner.execute(found.format(table, sql.Identifier(COUNT.name))).fetchall() == [(42,)]
         with furnished.owner("local") as owner:
-            numbers = sql.SQL("SELECT number FROM {} UNION ALL SELECT number FROM {}")
-            numbers = numbers.format(sql.Identifier(PLAIN), sql.Identifier(VIEWED))
-            assert owner.execute(numbers).fetchall() == [(1,), (1,)]
             owner.execute(sql.SQL("TRUNCATE {}, {} RESTART IDENTITY").format(*map(sql.Identifier, (PLAIN, VIEWED))))
     finally:
         invoke(furnished, "cloud", grown.reverse(), wide.reverse())
+
+
+def test_a_column_becomes_one_that_the_hospital_numbers_and_back(furnished: Deployment) -> None:
+    """As an ordinary column of the foreign table it is sent as NULL, which the hospital refuses."""
+    ordinary = ImportForeignSchemaOp("public", "hospital", INTO, {PLAIN: (*BEFORE, NUMBER_WAS, COUNT_WAS)})
+    (numbered,) = (case.op for case in CASES if case.name == "alter_columns_that_the_hospital_numbers")
+    insert = sql.SQL(
+        "INSERT INTO {} (id, hospital_id, amount) VALUES (gen_random_uuid(), {}, 1) RETURNING number IS NOT NULL"
+    ).format(sql.Identifier(INTO, PLAIN), SITE_ID)
+    invoke(furnished, "cloud", ordinary)
+    try:
+        before = furnished.dump("cloud")
+        for _ in range(2):  # the columns' order changes
+            with furnished.owner("cloud") as owner, pytest.raises(psycopg.errors.GeneratedAlways):
+                owner.execute(insert)
+            assert invoke(furnished, "cloud", numbered) == offline_sql(numbered, furnished.config)
+            with furnished.owner("cloud") as owner:
+                assert owner.execute(insert).fetchone() == (True,)
+            invoke(furnished, "cloud", numbered.reverse())
+            assert _lines(furnished.dump("cloud")) == _lines(before)
+        unchanged = AlterForeignTableOp(PLAIN, INTO, alter=((NUMBER, NUMBER),), ask=False)
+        assert invoke(furnished, "cloud", unchanged) == offline_sql(unchanged) == ""
+    finally:
+        invoke(furnished, "cloud", ordinary.reverse())
+        with furnished.owner("local") as owner:
+            owner.execute(sql.SQL("TRUNCATE {} RESTART IDENTITY").format(sql.Identifier(PLAIN)))
+
+
+def _lines(dump: str) -> list[str]:
+    return sorted(line.rstrip(",") for line in dump.splitlines())
+
+
+def test_what_is_wrong_with_a_numbered_column_is_said(furnished: Deployment) -> None:
+    for column, said in (
+        (sa.Column("number", sa.Integer(), sa.Identity()), "is bigint NOT NULL at the hospital and declared integer"),
+        (sa.Column("number", sa.BigInteger(), autoincrement=True), "and declared bigint"),
+        (sa.Column("last", postgresql.JSONB(), sa.Identity()), "is jsonb at the hospital and declared jsonb NOT NULL"),
+    ):
+        with pytest.raises(VerificationFailed) as raised:
+            invoke(furnished, "cloud", ImportForeignSchemaOp("public", "hospital", INTO, {PLAIN: (column,)}))
+        assert said in raised.value.message
+
+
+@pytest.mark.parametrize(
+    ("table", "column"), [("visit", "id"), ("t" * 40, "c" * 40), ("ä" * 31, "c" * 10), ("t" * 3, "ß" * 30)]
+)
+def test_the_sequence_of_a_serial_column_is_called_what_the_server_calls_it(
+    furnished: Deployment, table: str, column: str
+) -> None:
+    with furnished.superuser("local") as superuser, superuser.transaction(force_rollback=True):
+        names = sql.Identifier(table), sql.Identifier(column)
+        superuser.execute(sql.SQL("CREATE TABLE public.{} ({} serial)").format(*names))
+        found = superuser.execute(
+            "SELECT relname FROM pg_class WHERE relkind = 'S' AND relnamespace = 'public'::regnamespace "
+            "ORDER BY oid DESC LIMIT 1"
+        ).fetchone()
+    assert found == (sequence_name(table, column),)
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from federation.drift.compare import (
     policies,
     removed_columns,
     row_security,
+    serial,
     servers,
     statistics,
     types,
@@ -32,7 +33,7 @@ from federation.errors import Side
 Comparator: TypeAlias = Callable[[Survey], Iterator[MigrateOperation]]
 
 COMPARATORS: dict[Side, tuple[Comparator, ...]] = {
-    "local": (row_security.compare, policies.compare, grants.compare_local, binding.compare),
+    "local": (row_security.compare, policies.compare, grants.compare_local, serial.compare, binding.compare),
     "cloud": (
         servers.compare,
         user_mappings.compare,

@@ -19,6 +19,7 @@ from federation.operations.foreign_tables import (
     ImportForeignSchemaOp,
     SetForeignTableOptionsOp,
 )
+from federation.operations.statements import is_numbered, remade
 from federation.operations.views import CreateRLSViewOp, DropRLSViewOp
 
 
@@ -27,7 +28,7 @@ def compare(survey: Survey) -> Iterator[MigrateOperation]:
     config = survey.config
     for table in survey.declared.tables:
         options = config.tables.options.get(table.name, {})
-        columns, there = survey.declared.columns(table), survey.foreign_table(table.name)
+        columns, there = tuple(table.columns), survey.foreign_table(table.name)
         if there is None:
             yield ImportForeignSchemaOp(
                 config.tables.schema_, config.link.server, config.tables.link_schema, {table.name: columns}
@@ -47,6 +48,9 @@ def compare(survey: Survey) -> Iterator[MigrateOperation]:
             yield Finding("trigger", f"{name}.bind_before_write", "is disabled", hint)
         elif "bind_before_write" not in there.triggers:
             yield BindBeforeWriteOp(table.name, config.tables.link_schema)
+        for trigger in sorted(there.row_triggers) if any(map(is_numbered, columns)) else ():
+            detail = "fires before the update of each row, so that every column is sent and the row gets a new number"
+            yield Finding("trigger", f"{name}.{trigger}", detail, f"DROP TRIGGER {trigger} ON {name}")
 
 
 def _source(survey: Survey, table: str, there: Relation) -> Iterator[Finding]:
@@ -72,19 +76,28 @@ def _columns(
     survey: Survey, table: Table, columns: tuple[Column[Any], ...], there: Relation
 ) -> Iterator[MigrateOperation]:
     spelled = survey.spelled[table.name].columns
-    add = tuple(column for column in columns if column.name not in there.columns)
+
+    def differs(column: Column[Any]) -> bool:
+        found = there.columns[column.name]
+        return str(found) != str(spelled[column.name]) or found.numbered != is_numbered(column)
+
+    made = {column.name: column for column in remade(columns)}
+    add = tuple(made.get(column.name, column) for column in columns if column.name not in there.columns)
     alter = tuple(
         (survey.reflected[table.name][column.name], column)
         for column in columns
-        if column.name in there.columns and str(there.columns[column.name]) != str(spelled[column.name])
+        if column.name in there.columns and differs(column)
     )
     if not add and not alter:
         return
     op = AlterForeignTableOp(table.name, survey.config.tables.link_schema, add=add, alter=alter)
-    retyped = any(there.columns[new.name].type != spelled[new.name].type for _, new in alter)
+    rebuilt = any(
+        there.columns[new.name].type != spelled[new.name].type or is_numbered(old) or is_numbered(new)
+        for old, new in alter
+    )
     view = survey.table(table.name)
-    if retyped and view is not None and view.kind == "v":
-        # A column's type cannot change under a view.
+    if rebuilt and view is not None and view.kind == "v":
+        # A column's type cannot change under a view, nor can it be dropped and added.
         was = view_was(survey, table, view)
         yield DropRLSViewOp(was)
         yield op

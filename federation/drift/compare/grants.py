@@ -1,4 +1,4 @@
-"""Privileges: of the link roles on the local tables, of the API roles on the cloud's views and foreign tables."""
+"""Privileges: of the link roles on the local tables and their sequences, of the API roles on the cloud's relations."""
 
 from __future__ import annotations
 
@@ -7,16 +7,18 @@ from typing import cast
 
 from alembic.operations import MigrateOperation
 
-from federation.drift.catalog import Relation
+from federation.drift.catalog import Relation, SequenceFacts
 from federation.drift.survey import Survey
 from federation.operations.deployment import LinkRole, Role
-from federation.operations.grants import GrantOp, Privilege, RevokeOp
+from federation.operations.grants import GrantOp, ObjectKind, Privilege, RevokeOp
+from federation.operations.statements import is_serial
 
 
 def compare_local(survey: Survey) -> Iterator[MigrateOperation]:
     """The link roles have on each exported table what is declared, and nothing else, not as part of PUBLIC either.
 
-    Other roles are not managed.
+    Who may INSERT may use the sequence of a serial column; an identity column's needs no privilege. Other roles are not
+    managed.
     """
     grants = survey.declared.link_grants
     if grants is None:
@@ -26,8 +28,19 @@ def compare_local(survey: Survey) -> Iterator[MigrateOperation]:
         for role, privileges in grants.items()
     }
     expected["public"] = ("public", ())
+    using = {
+        name: (role, cast("tuple[Privilege, ...]", ("USAGE",) if "INSERT" in privileges else ()))
+        for name, (role, privileges) in expected.items()
+    }
     for table in survey.declared.tables:
-        yield from _differences(survey.table(table.name), table.name, survey.config.tables.schema_, expected)
+        there = survey.table(table.name)
+        yield from _differences(there, table.name, survey.config.tables.schema_, expected)
+        for column in filter(is_serial, table.columns):
+            if there is None:  # a release that makes the table makes it
+                name = sequence_name(table.name, column.name)
+                yield from _differences(None, name, survey.config.tables.schema_, using, "SEQUENCE")
+            elif (sequence := there.sequences.get(column.name)) is not None:
+                yield from _differences(sequence, sequence.name, sequence.schema, using, "SEQUENCE")
 
 
 def compare_cloud(survey: Survey) -> Iterator[MigrateOperation]:
@@ -47,14 +60,35 @@ def compare_cloud(survey: Survey) -> Iterator[MigrateOperation]:
 
 
 def _differences(
-    there: Relation | None, table: str, schema: str, expected: Mapping[str, tuple[Role, tuple[Privilege, ...]]]
+    there: Relation | SequenceFacts | None,
+    what: str,
+    schema: str,
+    expected: Mapping[str, tuple[Role, tuple[Privilege, ...]]],
+    kind: ObjectKind = "TABLE",
 ) -> Iterator[MigrateOperation]:
     for name, (role, privileges) in expected.items():
         held = there.grants.get(name, frozenset()) if there is not None else frozenset()
-        on_columns = there.column_grants.get(name, frozenset()) if there is not None else frozenset()
+        on_columns = there.column_grants.get(name, frozenset()) if isinstance(there, Relation) else frozenset()
         missing = tuple(privilege for privilege in privileges if privilege not in held)
         surplus = tuple(sorted((held | on_columns) - set(privileges)))
         if missing:
-            yield GrantOp(missing, table, (role,), "TABLE", schema)
+            yield GrantOp(missing, what, (role,), kind, schema)
         if surplus:
-            yield RevokeOp(cast("tuple[Privilege, ...]", surplus), table, (role,), "TABLE", schema)
+            yield RevokeOp(cast("tuple[Privilege, ...]", surplus), what, (role,), kind, schema)
+
+
+_IDENTIFIER = 63
+"""Bytes that a name may have."""
+
+
+def sequence_name(table: str, column: str) -> str:
+    """What PostgreSQL calls the sequence of a new serial column; the longer name is cut until both fit.
+
+    https://github.com/postgres/postgres/blob/REL_18_STABLE/src/backend/commands/indexcmds.c (makeObjectName)
+    """
+    names = [table.encode(), column.encode()]
+    lengths = [len(name) for name in names]
+    while sum(lengths) > _IDENTIFIER - len("__seq"):
+        lengths[0 if lengths[0] > lengths[1] else 1] -= 1
+    cut = [name[:length].decode(errors="ignore") for name, length in zip(names, lengths, strict=True)]
+    return "_".join([*cut, "seq"])

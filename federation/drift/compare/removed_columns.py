@@ -16,7 +16,7 @@ def compare(survey: Survey) -> Iterator[MigrateOperation]:
         there = survey.foreign_table(table.name)
         if there is None:
             continue
-        declared = {column.name for column in survey.declared.columns(table)}
+        declared = {column.name for column in table.columns}
         drop = tuple(survey.reflected[table.name][name] for name in there.columns if name not in declared)
         if drop:
             yield AlterForeignTableOp(table.name, survey.config.tables.link_schema, drop=drop)

@@ -16,7 +16,7 @@ def compare(survey: Survey) -> Iterator[MigrateOperation]:
         there = survey.foreign_table(table.name)
         if there is None:
             continue
-        declared = {column.name for column in survey.declared.columns(table)}
+        declared = {column.name for column in table.columns}
         loose = tuple(
             name for name, facts in there.columns.items() if name in declared and facts.statistics_target != 0
         )

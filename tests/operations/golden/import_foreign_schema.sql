@@ -16,7 +16,7 @@ BEGIN
         RAISE EXCEPTION 'the hospital has no table %', 'we"ird Täble'
             USING ERRCODE = 'ZF007', HINT = 'the hospital goes first: federation upgrade, on the way down federation downgrade';
     END IF;
-    EXECUTE 'CREATE TEMPORARY TABLE federation_declared (' || '"id" UUID NOT NULL, "hospital_id" UUID NOT NULL, "Größe ""%"" :x {y}" TEXT COLLATE "C", "amount" NUMERIC(10, 2) NOT NULL, "tags" VARCHAR(20)[], "mood" public."mo""od %", "moods" public."mo""od %"[], "dose" public."Dösis ""%""", "seen" TIMESTAMP(3) WITH TIME ZONE, "total" NUMERIC(12, 2), "last" JSONB' || ') ON COMMIT DROP';
+    EXECUTE 'CREATE TEMPORARY TABLE federation_declared (' || '"id" UUID NOT NULL, "hospital_id" UUID NOT NULL, "Größe ""%"" :x {y}" TEXT COLLATE "C", "amount" NUMERIC(10, 2) NOT NULL, "tags" VARCHAR(20)[], "mood" public."mo""od %", "moods" public."mo""od %"[], "dose" public."Dösis ""%""", "seen" TIMESTAMP(3) WITH TIME ZONE, "total" NUMERIC(12, 2), "number" BIGINT NOT NULL, """count"" % :x" INTEGER NOT NULL, "last" JSONB' || ') ON COMMIT DROP';
     WITH side AS (
         SELECT a.attrelid = arrived AS hospital, a.attname, a.attnum,
             format_type(a.atttypid, a.atttypmod)
@@ -50,14 +50,14 @@ BEGIN
         SELECT format('ALTER FOREIGN TABLE %s DROP COLUMN %I', attrelid::regclass, attname)
         FROM pg_catalog.pg_attribute
         WHERE attrelid = to_regclass(format('%I.%I', 'federation_link', 'we"ird Täble')) AND attnum > 0 AND NOT attisdropped
-            AND attname <> ALL ( E'{id,hospital_id,"Größe \\"%\\" :x {y}",amount,tags,mood,moods,dose,seen,total,last}'::text[])
-        ORDER BY attnum
+            AND attname <> ALL ( E'{id,hospital_id,"Größe \\"%\\" :x {y}",amount,tags,mood,moods,dose,seen,last}'::text[])
+        ORDER BY attgenerated = '', attnum
     LOOP
         EXECUTE statement;
     END LOOP;
 END $federation$;
 
-ALTER FOREIGN TABLE "federation_link"."we""ird Täble" ALTER COLUMN "id" SET STATISTICS 0, ALTER COLUMN "hospital_id" SET STATISTICS 0, ALTER COLUMN "Größe ""%"" :x {y}" SET STATISTICS 0, ALTER COLUMN "amount" SET STATISTICS 0, ALTER COLUMN "tags" SET STATISTICS 0, ALTER COLUMN "mood" SET STATISTICS 0, ALTER COLUMN "moods" SET STATISTICS 0, ALTER COLUMN "dose" SET STATISTICS 0, ALTER COLUMN "seen" SET STATISTICS 0, ALTER COLUMN "total" SET STATISTICS 0, ALTER COLUMN "last" SET STATISTICS 0;
+ALTER FOREIGN TABLE "federation_link"."we""ird Täble" ALTER COLUMN "id" SET STATISTICS 0, ALTER COLUMN "hospital_id" SET STATISTICS 0, ALTER COLUMN "Größe ""%"" :x {y}" SET STATISTICS 0, ALTER COLUMN "amount" SET STATISTICS 0, ALTER COLUMN "tags" SET STATISTICS 0, ALTER COLUMN "mood" SET STATISTICS 0, ALTER COLUMN "moods" SET STATISTICS 0, ALTER COLUMN "dose" SET STATISTICS 0, ALTER COLUMN "seen" SET STATISTICS 0, ALTER COLUMN "last" SET STATISTICS 0, ADD COLUMN "total" NUMERIC(12, 2) GENERATED ALWAYS AS (COALESCE(NULL::NUMERIC(12, 2))) STORED, ALTER COLUMN "total" OPTIONS (ADD column_name 'total'), ALTER COLUMN "total" SET STATISTICS 0, ADD COLUMN "number" BIGINT NOT NULL GENERATED ALWAYS AS (NULL::BIGINT) STORED, ALTER COLUMN "number" OPTIONS (ADD column_name 'number'), ALTER COLUMN "number" SET STATISTICS 0, ADD COLUMN """count"" % :x" INTEGER NOT NULL GENERATED ALWAYS AS (NULL::INTEGER) STORED, ALTER COLUMN """count"" % :x" OPTIONS (ADD column_name '"count" % :x'), ALTER COLUMN """count"" % :x" SET STATISTICS 0;
 
 DO $federation$
 BEGIN

@@ -1,0 +1,63 @@
+DO $federation$
+BEGIN
+    IF to_regprocedure('federation_private.require_hospital()') IS NOT NULL THEN
+        PERFORM federation_private.require_hospital();
+    END IF;
+END $federation$;
+
+DO $federation$
+DECLARE
+    origin record;
+BEGIN
+    SELECT s.srvname AS server,
+        (SELECT o.option_value FROM pg_options_to_table(t.ftoptions) AS o
+         WHERE o.option_name = 'schema_name') AS schema,
+        (SELECT o.option_value FROM pg_options_to_table(t.ftoptions) AS o
+         WHERE o.option_name = 'table_name') AS name
+    INTO STRICT origin
+    FROM pg_catalog.pg_foreign_table AS t JOIN pg_catalog.pg_foreign_server AS s ON s.oid = t.ftserver
+    WHERE t.ftrelid = format('%I.%I', 'federation_link', 'we"ird Täble')::regclass;
+    CREATE SCHEMA federation_import;
+    EXECUTE format('IMPORT FOREIGN SCHEMA %I LIMIT TO (%I) FROM SERVER %I INTO federation_import',
+        origin.schema, origin.name, origin.server) || '';
+END $federation$;
+
+DO $federation$
+DECLARE
+    arrived CONSTANT regclass := to_regclass(format('%I.%I', 'federation_import', 'we"ird Täble'));
+    wrong text;
+BEGIN
+    IF arrived IS NULL THEN
+        RAISE EXCEPTION 'the hospital has no table %', 'we"ird Täble'
+            USING ERRCODE = 'ZF007', HINT = 'the hospital goes first: federation upgrade, on the way down federation downgrade';
+    END IF;
+    EXECUTE 'CREATE TEMPORARY TABLE federation_declared (' || '"number" BIGINT NOT NULL, """count"" % :x" INTEGER NOT NULL' || ') ON COMMIT DROP';
+    WITH side AS (
+        SELECT a.attrelid = arrived AS hospital, a.attname, a.attnum,
+            format_type(a.atttypid, a.atttypmod)
+            || CASE WHEN a.attcollation <> t.typcollation THEN ' COLLATE ' || a.attcollation::regcollation ELSE '' END
+            || CASE WHEN a.attnotnull THEN ' NOT NULL' ELSE '' END
+            || CASE WHEN CASE WHEN a.attrelid = arrived THEN a.attgenerated <> ''
+                              ELSE a.attname = ANY ('{}'::text[]) END THEN ' GENERATED' ELSE '' END AS spelling
+        FROM pg_catalog.pg_attribute AS a JOIN pg_catalog.pg_type AS t ON t.oid = a.atttypid
+        WHERE a.attrelid IN (arrived, 'pg_temp.federation_declared'::regclass) AND a.attnum > 0 AND NOT a.attisdropped
+    )
+    SELECT string_agg(
+        CASE WHEN a.attname IS NULL THEN format('column %s.%s is missing at the hospital', 'we"ird Täble', d.attname)
+             ELSE format('column %s.%s is %s at the hospital and declared %s',
+                'we"ird Täble', d.attname, a.spelling, d.spelling)
+        END, '; ' ORDER BY d.attnum)
+    INTO wrong
+    FROM side AS d LEFT JOIN side AS a ON a.hospital AND a.attname = d.attname
+    WHERE NOT d.hospital AND a.spelling IS DISTINCT FROM d.spelling;
+    DROP TABLE pg_temp.federation_declared;
+    IF wrong IS NOT NULL THEN
+        RAISE EXCEPTION '%', wrong
+            USING ERRCODE = 'ZF007', HINT = 'the hospital goes first: federation upgrade, on the way down federation downgrade';
+    END IF;
+END $federation$;
+
+DROP SCHEMA federation_import CASCADE;
+
+ALTER FOREIGN TABLE "federation_link"."we""ird Täble" DROP COLUMN "number", ADD COLUMN "number" BIGINT NOT NULL GENERATED ALWAYS AS (NULL::BIGINT) STORED, ALTER COLUMN "number" OPTIONS (ADD column_name 'number'), ALTER COLUMN "number" SET STATISTICS 0, DROP COLUMN """count"" % :x", ADD COLUMN """count"" % :x" INTEGER NOT NULL GENERATED ALWAYS AS (NULL::INTEGER) STORED, ALTER COLUMN """count"" % :x" OPTIONS (ADD column_name '"count" % :x'), ALTER COLUMN """count"" % :x" SET STATISTICS 0;
+
