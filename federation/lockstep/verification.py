@@ -45,6 +45,7 @@ class _View:
     """It is the table's own view, of the same name; others may leave rows out."""
     simple: bool
     """Each of its rows is a row of the table."""
+    readable: tuple[str, ...]
     columns: tuple[str, ...]
     """Those that can be updated; none where the role may not."""
 
@@ -262,6 +263,8 @@ _VIEWS = _reading(
     SELECT DISTINCT vn.nspname, v.relname, coalesce(o.schema_name, fn.nspname), coalesce(o.table_name, f.relname),
         v.relname = f.relname, pg_relation_is_updatable(v.oid, false) <> 0,
         ARRAY(SELECT a.attname::text FROM pg_attribute AS a WHERE a.attrelid = v.oid AND a.attnum > 0
+            AND has_column_privilege(role.oid, v.oid, a.attnum, 'SELECT')),
+        ARRAY(SELECT a.attname::text FROM pg_attribute AS a WHERE a.attrelid = v.oid AND a.attnum > 0
             AND has_column_privilege(role.oid, v.oid, a.attnum, 'UPDATE')
             AND pg_column_is_updatable(v.oid, a.attnum, false)
             AND NOT EXISTS (SELECT FROM pg_attribute AS g WHERE g.attrelid = f.oid AND g.attgenerated <> ''
@@ -291,8 +294,8 @@ def _views(config: Config, cloud: Connection, role: str | None) -> list[_View]:
     """The views that ``role`` may read."""
     rows = cloud.execute(_VIEWS, {"server": config.link.server, "role": role})
     return [
-        _View(schema, name, (remote_schema, remote), own, simple, tuple(columns))
-        for schema, name, remote_schema, remote, own, simple, columns in rows
+        _View(schema, name, (remote_schema, remote), own, simple, tuple(readable), tuple(columns))
+        for schema, name, remote_schema, remote, own, simple, readable, columns in rows
     ]
 
 
@@ -393,9 +396,9 @@ def _write(cloud: Connection, view: _View, role: str, table: _Table) -> bool:
     False where a policy says that this row is not to be written: an answer of the hospital's, and the transaction is
     over.
     """
-    if not table.key or not set(table.key) <= set(view.columns):
+    if not table.key or not set(table.key) <= set(view.readable) or not view.columns:
         return True
-    column = next((name for name in view.columns if name not in table.key), table.key[0])
+    column = next((name for name in view.columns if name not in table.key), view.columns[0])
     order = sql.SQL(", ").join(map(sql.Identifier, table.key))
     one = sql.SQL(" AND ").join(
         sql.SQL("{0} = (SELECT {0} FROM {1} ORDER BY {2} LIMIT 1)").format(sql.Identifier(name), view.identifier, order)

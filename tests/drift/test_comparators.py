@@ -104,6 +104,14 @@ MENDED = {
         ],
         WITH_STATUS,
     ),
+    "foreign column that the cloud makes up": Drift(
+        "cloud",
+        f"DROP VIEW {VIEW}; {ALTER_FOREIGN} DROP queue_number; {ALTER_FOREIGN} ADD queue_number integer "
+        f"OPTIONS (column_name 'queue_number') NOT NULL GENERATED ALWAYS AS (NULL::integer) STORED; "
+        f"{ALTER_FOREIGN} ALTER queue_number SET STATISTICS 0",
+        [("cloud", "~", "foreign column", f"{LINKED}.queue_number", ""), ("cloud", "+", "rls view", VIEW, "")],
+        ("hospital_queues",),
+    ),
     "trigger dropped": Drift(
         "cloud", f"DROP {TRIGGER} ON {LINKED}", [("cloud", "+", "trigger", f"{LINKED}.bind_before_write", "")]
     ),

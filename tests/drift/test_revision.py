@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import json
-import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,23 +18,9 @@ from federation.lockstep import Releases, downgrade, upgrade
 from federation.scaffold import revision
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from deployments import Deployment
-
-
-@pytest.fixture
-def copied(federated: Deployment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Deployment]:
-    """At head, in a folder of its own, to which releases may be added and whose declarations may be changed."""
-    federated.root = copy_root(tmp_path)
-    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
-    kept = {name: sys.modules.pop(name) for name in list(sys.modules) if name.partition(".")[0] == "versions"}
-    yield federated
-    for name in list(sys.modules):
-        if name.partition(".")[0] == "versions":
-            del sys.modules[name]
-    sys.modules.update(kept)
 
 
 def declare(deployment: Deployment, *pairs: tuple[str, str]) -> None:
@@ -88,9 +73,9 @@ def assert_it_runs(deployment: Deployment) -> None:
     assert check(deployment.config) == []
 
 
-def test_a_pair_without_autogenerate_needs_no_database(copied: Deployment) -> None:
+def test_a_pair_without_autogenerate_needs_no_database(declaring: Deployment) -> None:
     nowhere = "postgresql://nobody@localhost:1/nothing"
-    result = copied.federation(
+    result = declaring.federation(
         "revision",
         "-m",
         "Reviews by phone",
@@ -102,37 +87,37 @@ def test_a_pair_without_autogenerate_needs_no_database(copied: Deployment) -> No
     (written,) = json.loads(result.stdout)["releases"]
     assert (written["release"], written["phase"]) == ("0005", "expand")
     for side in ("local", "cloud"):
-        assert written[side] == str(copied.root / "versions" / side / "0005_reviews_by_phone.py")
+        assert written[side] == str(declaring.root / "versions" / side / "0005_reviews_by_phone.py")
         assert body(written[side]) == body(written[side], "downgrade") == ["pass"]
-    assert Releases.load(copied.config).ids[-1] == "0005"
-    upgrade(copied.config)
+    assert Releases.load(declaring.config).ids[-1] == "0005"
+    upgrade(declaring.config)
 
 
-def test_nothing_differs_so_no_file_is_written(copied: Deployment) -> None:
-    before = files(copied)
-    assert revision(copied.config, "nothing", autogenerate=True) == []
-    words = ["revision", "--config", str(copied.root / "federation.toml"), "-m", "nothing", "--autogenerate"]
+def test_nothing_differs_so_no_file_is_written(declaring: Deployment) -> None:
+    before = files(declaring)
+    assert revision(declaring.config, "nothing", autogenerate=True) == []
+    words = ["revision", "--config", str(declaring.root / "federation.toml"), "-m", "nothing", "--autogenerate"]
     result = CliRunner().invoke(main, words)
     assert (result.exit_code, result.stdout) == (0, "nothing differs from the declarations: no file was written\n")
-    assert files(copied) == before
+    assert files(declaring) == before
 
 
-def test_a_change_of_one_side_leaves_the_other_half_empty(copied: Deployment) -> None:
-    with copied.owner("local") as owner:
+def test_a_change_of_one_side_leaves_the_other_half_empty(declaring: Deployment) -> None:
+    with declaring.owner("local") as owner:
         owner.execute("DROP POLICY own_rows ON hospital_patients")
-    (written,) = revision(copied.config, "policies again", autogenerate=True)
+    (written,) = revision(declaring.config, "policies again", autogenerate=True)
     assert (body(str(written.local)), body(str(written.cloud))) == (["create_policy"], ["pass"])
-    with copied.owner("cloud") as owner:
+    with declaring.owner("cloud") as owner:
         owner.execute("DROP TRIGGER bind_before_write ON federation_link.hospital_patients")
-    upgrade(copied.config)
-    (written,) = revision(copied.config, "triggers again", autogenerate=True)
+    upgrade(declaring.config)
+    (written,) = revision(declaring.config, "triggers again", autogenerate=True)
     assert (body(str(written.local)), body(str(written.cloud))) == (["pass"], ["bind_before_write"])
-    upgrade(copied.config)
+    upgrade(declaring.config)
 
 
-def test_a_new_column_is_both_halves_of_an_expand_release(copied: Deployment) -> None:
-    declare(copied, ALLERGIES)
-    (written,) = generate(copied, "Allergies")
+def test_a_new_column_is_both_halves_of_an_expand_release(declaring: Deployment) -> None:
+    declare(declaring, ALLERGIES)
+    (written,) = generate(declaring, "Allergies")
     assert (written["release"], written["phase"], phase(written["local"]), phase(written["cloud"])) == (
         "0005",
         "expand",
@@ -141,34 +126,34 @@ def test_a_new_column_is_both_halves_of_an_expand_release(copied: Deployment) ->
     )
     assert body(written["local"]) == ["add_column"]
     assert body(written["cloud"]) == ["alter_foreign_table", "replace_rls_view"]
-    assert_it_runs(copied)
+    assert_it_runs(declaring)
 
 
-def test_a_dropped_column_is_a_contract_release(copied: Deployment) -> None:
-    declare(copied, NO_PLACE)
-    (written,) = generate(copied, "No place")
+def test_a_dropped_column_is_a_contract_release(declaring: Deployment) -> None:
+    declare(declaring, NO_PLACE)
+    (written,) = generate(declaring, "No place")
     assert (written["phase"], phase(written["local"]), phase(written["cloud"])) == ("contract",) * 3
     assert body(written["local"]) == ["drop_column"]
     assert body(written["cloud"]) == ["replace_rls_view", "alter_foreign_table"]
-    assert Releases.load(copied.config).is_contract("0005")
-    assert [step.side for step, _ in upgrade(copied.config).steps] == ["cloud", "local"]
-    assert check(copied.config) == []
+    assert Releases.load(declaring.config).is_contract("0005")
+    assert [step.side for step, _ in upgrade(declaring.config).steps] == ["cloud", "local"]
+    assert check(declaring.config) == []
 
 
-def test_a_change_of_both_kinds_is_two_releases(copied: Deployment) -> None:
-    declare(copied, ALLERGIES, NO_PLACE)
-    expand, contract = generate(copied, "Allergies and no place")
+def test_a_change_of_both_kinds_is_two_releases(declaring: Deployment) -> None:
+    declare(declaring, ALLERGIES, NO_PLACE)
+    expand, contract = generate(declaring, "Allergies and no place")
     assert [(item["release"], item["phase"]) for item in (expand, contract)] == [
         ("0005", "expand"),
         ("0006", "contract"),
     ]
     assert contract["local"].endswith("0006_allergies_and_no_place_contract.py")
     assert (body(expand["local"]), body(contract["local"])) == (["add_column"], ["drop_column"])
-    upgrade(copied.config, "0005")
-    with copied.as_user(read_only=True) as caller:
+    upgrade(declaring.config, "0005")
+    with declaring.as_user(read_only=True) as caller:
         caller.execute("SELECT place, allergies FROM hospital_patients")
-    upgrade(copied.config)
-    assert check(copied.config) == []
+    upgrade(declaring.config)
+    assert check(declaring.config) == []
 
 
 def test_databases_that_are_not_at_the_newest_release_are_not_compared(deployment: Deployment, tmp_path: Path) -> None:
@@ -181,8 +166,8 @@ def test_databases_that_are_not_at_the_newest_release_are_not_compared(deploymen
     assert files(deployment) == before
 
 
-def test_a_failure_half_way_leaves_no_file(copied: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
-    before, write = files(copied), scaffold._alembic_revision
+def test_a_failure_half_way_leaves_no_file(declaring: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, write = files(declaring), scaffold._alembic_revision
 
     def fail(config: Any, side: str, *arguments: Any, **keywords: Any) -> Any:
         written = write(config, side, *arguments, **keywords)
@@ -192,13 +177,13 @@ def test_a_failure_half_way_leaves_no_file(copied: Deployment, monkeypatch: pyte
 
     monkeypatch.setattr(scaffold, "_alembic_revision", fail)
     with pytest.raises(OSError, match="no space"):
-        revision(copied.config, "x")
-    assert files(copied) == before
+        revision(declaring.config, "x")
+    assert files(declaring) == before
 
 
-def test_chains_whose_ids_are_no_numbers_cannot_be_numbered_on(copied: Deployment) -> None:
+def test_chains_whose_ids_are_no_numbers_cannot_be_numbered_on(declaring: Deployment) -> None:
     for side in ("local", "cloud"):
-        (file,) = (copied.root / "versions" / side).glob("0004_*.py")
+        (file,) = (declaring.root / "versions" / side).glob("0004_*.py")
         file.write_text(file.read_text().replace('revision = "0004"', 'revision = "autumn"', 1))
     with pytest.raises(Refused, match="release autumn has no number"):
-        revision(copied.config, "x")
+        revision(declaring.config, "x")

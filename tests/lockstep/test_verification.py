@@ -12,7 +12,7 @@ import pytest
 from runs import GATE, add_note, at, catalogs, gate, joined, mark, rewrite, until, waiting
 
 from federation.databases import connect
-from federation.errors import VerificationFailed
+from federation.errors import ReleasesDiffer, VerificationFailed
 from federation.lockstep import downgrade, upgrade, verification
 
 if TYPE_CHECKING:
@@ -329,6 +329,15 @@ FINE = {
         keyed="'id'",
         more=sql("INSERT INTO plain (id) VALUES (1)"),
     ),
+    "a key that the hospital numbers": both(
+        "plain",
+        {"id": "sa.BigInteger, sa.Identity()", "name": "sa.Text"},
+        keyed="'id'",
+        more=sql("INSERT INTO plain (name) VALUES (NULL)"),
+    ),
+    "a key that the hospital numbers, and nothing besides": both(
+        "plain", {"id": "sa.BigInteger, sa.Identity()"}, keyed="'id'", more=sql("INSERT INTO plain VALUES (DEFAULT)")
+    ),
     "a key that includes another column": both(
         "plain",
         {"id": "sa.Integer, nullable=False", "name": "sa.Text"},
@@ -437,6 +446,14 @@ def test_a_release_that_keeps_its_promises_passes(second: Deployment, what: str)
     upgrade(second.config)
     assert at(second) == ("0003", "0003")
     downgrade(second.config, "0002")
+
+
+def test_a_row_is_found_to_be_written_back_by_a_key_that_cannot_be_written(second: Deployment) -> None:
+    columns = {"id": "sa.BigInteger, sa.Identity()", "name": "sa.Text"}
+    more = sql("INSERT INTO plain (name) VALUES (NULL)", "REVOKE UPDATE ON plain FROM federation_link")
+    both("plain", columns, keyed="'id'", more=more).write(second)
+    with pytest.raises(ReleasesDiffer, match="view public.plain cannot be written as authenticated"):
+        upgrade(second.config)
 
 
 def test_the_policies_of_the_role_that_an_account_takes_decide(

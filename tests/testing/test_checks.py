@@ -351,6 +351,17 @@ def test_a_view_without_its_tables_key_passes(databases: Databases, pytestconfig
 
 
 @pytest.mark.usefixtures("results")
+def test_a_view_with_a_key_that_the_hospital_numbers_passes(
+    databases: Databases, project: Project, pytestconfig: pytest.Config
+) -> None:
+    project.edit(CLOUD_2, "columns = [half,", 'columns = [sa.Column("id", sa.BigInteger(), sa.Identity()), half,')
+    project.edit(CLOUD_2, '("half", "value", "user_id")', '("id", "half", "value", "user_id")')
+    checks.test_older_clouds_read_and_write(databases, "0002", ACCOUNTS, {})
+    checks.test_two_accounts_see_and_change_only_their_own_rows(databases, "results", ACCOUNTS, {}, pytestconfig)
+    checks.test_offline_sql_makes_what_online_makes(databases, "0002")
+
+
+@pytest.mark.usefixtures("results")
 def test_rows_that_a_view_without_a_key_leaks_are_named(
     databases: Databases, project: Project, pytestconfig: pytest.Config
 ) -> None:
