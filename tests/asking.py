@@ -1,12 +1,15 @@
 """Asks the process of prepared.py to run a command line; imports little, since it is run for each command of a page.
 
 python -IS asking.py SOCKET MODULE [WORD …]
+
+SIGINT and SIGTERM are passed on; when this process is killed, the command is.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import sys
 from collections.abc import Mapping, Sequence
@@ -20,6 +23,10 @@ def ask(path: str, command: Sequence[str], folder: str, environ: Mapping[str, st
         socket.send_fds(asking, [b"%d\n" % len(job)], list(files))
         asking.sendall(job)
         with asking.makefile() as answer:
+            command_id = int(answer.readline())
+            if __name__ == "__main__":
+                for number in (signal.SIGINT, signal.SIGTERM):
+                    signal.signal(number, lambda number, _: os.kill(command_id, number))
             return int(answer.readline())
 
 

@@ -22,7 +22,6 @@ ON_EACH_VERSION = {
     "test_link_failures",
     "test_on_servers",
     "test_oracles",
-    "test_property",
     "test_pushdown",
     "test_reading",
     "test_row_counts",

@@ -11,6 +11,9 @@ import importlib
 import json
 import os
 import runpy
+import select
+import shlex
+import signal
 import socket
 import subprocess
 import sys
@@ -69,9 +72,13 @@ class Prepared:
                 texts.append(file.read().decode())
         return subprocess.CompletedProcess(command, code, *texts)
 
+    def words(self, module: str) -> list[str]:
+        """The words of a command line that runs ``module`` here."""
+        return [sys.executable, "-IS", asking.__file__, self.path, module]
+
     def script(self, module: str) -> str:
-        """A shell script that runs ``module`` here."""
-        return f'#!/bin/sh\nexec {sys.executable} -IS {asking.__file__} {self.path} {module} "$@"\n'
+        """A shell script of it."""
+        return f'#!/bin/sh\nexec {shlex.join(self.words(module))} "$@"\n'
 
 
 @cache
@@ -93,16 +100,22 @@ def _serve(listening: socket.socket) -> None:
 
 
 def _answer(connection: socket.socket) -> None:
-    """Run one command in a fork and say how it ended; never returns."""
+    """Run one command in a fork, say which process it is and how it ended; never returns."""
     try:
         head, files, _, _ = socket.recv_fds(connection, 32, 3)
         length, _, job = head.partition(b"\n")
         while len(job) < int(length):
             job += connection.recv(int(length) - len(job))
+        ended, under_way = os.pipe()
         pid = os.fork()
         if pid == 0:
             connection.close()
             _become(json.loads(job), files)
+        os.close(under_way)  # the command holds the other one
+        connection.sendall(b"%d\n" % pid)
+        ready, _, _ = select.select([ended, connection], [], [])
+        if connection in ready:  # who asked is gone
+            os.kill(pid, signal.SIGKILL)
         connection.sendall(b"%d\n" % os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
     finally:
         os._exit(0)
@@ -112,6 +125,8 @@ def _become(job: dict[str, object], files: list[int]) -> None:
     """Become the command; never returns."""
     code = 1
     try:
+        signal.pthread_sigmask(signal.SIG_SETMASK, [])
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # which Python leaves out where it is ignored
         for standard, file in enumerate(files):
             os.dup2(file, standard)
             os.close(file)

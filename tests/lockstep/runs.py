@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import chains_of_three as three
 import psycopg
 import waiting as waits
+from prepared import prepared
 
 from federation.databases import RUN_LOCK, SIDES, connect
 from federation.guard import current_release
@@ -93,9 +94,9 @@ def joined(*statements: str) -> str:
 def start(deployment: Deployment, *arguments: str, code: str | None = None) -> subprocess.Popen[str]:
     """A command of its own process, under way; ``code`` is Python that runs in place of ``-m federation``."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("FEDERATION_")}
-    command = ["-m", "federation"] if code is None else ["-c", code]
+    command = prepared().words("federation") if code is None else [sys.executable, "-c", code]
     process = subprocess.Popen(
-        [sys.executable, *command, *arguments],
+        [*command, *arguments],
         cwd=deployment.root,
         env=clean | deployment.environ,
         stdout=subprocess.PIPE,
