@@ -99,6 +99,7 @@ def survey(connection: Connection, side: Side, declared: Declared, *, ask_hospit
         server = read_server(connection, config.link.server) if side == "cloud" else None
         found = Survey(side, connection, declared, relations, {}, server=server, types=types)
         if names:
+            _refuse_sequences(declared)
             _refuse_unknown_types(found)
             connection.execute(ddl(sql.SQL(";\n").join(_make(found))))
             schema = connection.exec_driver_sql("SELECT pg_my_temp_schema()::regnamespace::text").scalar_one()
@@ -116,6 +117,19 @@ def survey(connection: Connection, side: Side, declared: Declared, *, ask_hospit
         ):
             found.hospital = _import(connection, config, names)
     return found
+
+
+def _refuse_sequences(declared: Declared) -> None:
+    """Raise Refused for a column that names its sequence: in the cloud it would be one of the cloud's own."""
+    for table in declared.tables:
+        for column in table.columns:
+            named = (server_default(column) or "").lstrip(" (").lower().startswith("nextval")
+            if named or isinstance(column.default, sa.Sequence):
+                place = f"{table.name}.{column.name}"
+                raise Refused(
+                    f"column {place} is declared with a sequence (nextval), which the cloud does not have",
+                    hint="declare sa.Identity(), or an integer primary key without a default, which is serial",
+                )
 
 
 _UNKNOWN = sa.text(

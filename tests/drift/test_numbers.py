@@ -12,6 +12,7 @@ import pytest
 
 from federation.administration.analyze import analyze
 from federation.drift.check import check
+from federation.errors import Refused
 from federation.lockstep import downgrade, upgrade
 from federation.scaffold import revision
 from federation.servers.pair import SITE_ID
@@ -47,13 +48,17 @@ bills = sa.Table(
 TABLES = ("visits", "samples", "bills")
 
 
+def declare(deployment: Deployment, text: str) -> None:
+    """Before anything imports the declarations."""
+    models, toml = deployment.root / "versions" / "models.py", deployment.root / "federation.toml"
+    models.write_text(models.read_text() + text)
+    toml.write_text(toml.read_text().replace("exported = [", f"exported = [{', '.join(map(repr, TABLES))}, "))
+
+
 @pytest.fixture
 def numbered(declaring: Deployment) -> Deployment:
     """With the three tables declared, and the release that autogenerate writes for them, not run yet."""
-    models = declaring.root / "versions" / "models.py"
-    models.write_text(models.read_text() + DECLARED)
-    toml = declaring.root / "federation.toml"
-    toml.write_text(toml.read_text().replace("exported = [", f"exported = [{', '.join(map(repr, TABLES))}, "))
+    declare(declaring, DECLARED)
     (written,) = revision(declaring.config, "numbers", autogenerate=True)
     assert written.phase == "expand"
     return declaring
@@ -254,3 +259,15 @@ def test_who_may_insert_may_use_a_serial_columns_sequence(running: Deployment) -
     assert check(running.config) == []
     with running.as_user() as caller:
         assert caller.execute(insert).fetchone() == (1,)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "default", ["server_default=sa.text(\"nextval('bills_id_seq')\")", "default=sa.Sequence('bills_id_seq')"]
+)
+def test_a_sequence_that_a_declaration_names_is_refused(declaring: Deployment, default: str) -> None:
+    serial = 'sa.Column("id", sa.Integer(), primary_key=True'
+    assert serial in DECLARED
+    declare(declaring, DECLARED.replace(serial, f"{serial}, {default}"))
+    with pytest.raises(Refused, match=r"column bills\.id is declared with a sequence") as raised:
+        revision(declaring.config, "numbers", autogenerate=True)
+    assert "sa.Identity()" in (raised.value.hint or "")
