@@ -271,3 +271,20 @@ def test_a_sequence_that_a_declaration_names_is_refused(declaring: Deployment, d
     with pytest.raises(Refused, match=r"column bills\.id is declared with a sequence") as raised:
         revision(declaring.config, "numbers", autogenerate=True)
     assert "sa.Identity()" in (raised.value.hint or "")
+
+
+def test_a_predicate_that_asks_for_the_key_takes_new_rows(declaring: Deployment) -> None:
+    """The view's check option is judged by the number that has come back."""
+    declare(declaring, DECLARED)
+    toml = declaring.root / "federation.toml"
+    by_site = 'predicate = "(hospital_id = (SELECT federation.bind_claims())) = (SELECT true)"'
+    assert by_site in toml.read_text()
+    by_key = 'predicate = "(id IS NOT NULL) = (SELECT federation.bind_claims() IS NOT NULL)"'
+    toml.write_text(toml.read_text().replace(by_site, by_key))
+    revision(declaring.config, "numbers", autogenerate=True)
+    upgrade(declaring.config)
+    for table in TABLES:
+        with declaring.as_user() as caller:
+            insert = f"INSERT INTO {table} (hospital_id) VALUES ('{SITE_ID}'), ('{SITE_ID}') RETURNING id"
+            assert caller.execute(insert).fetchall() == [(1,), (2,)]  # type: ignore[arg-type]
+            assert caller.execute(f"SELECT id FROM {table} WHERE id > 1").fetchall() == [(2,)]  # type: ignore[arg-type]
