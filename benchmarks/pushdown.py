@@ -532,6 +532,7 @@ class Result:
     rows: list[Row]
     embeds: list[Timing] = field(default_factory=list)
     batches: list[Timing] = field(default_factory=list)
+    site_statistics: list[Timing] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, object]:
         return {
@@ -551,6 +552,7 @@ class Result:
             ],
             "embeds": [timing.to_dict() for timing in self.embeds],
             "fetch_size": [timing.to_dict() for timing in self.batches],
+            "site_statistics": [timing.to_dict() for timing in self.site_statistics],
         }
 
 
@@ -716,6 +718,18 @@ def try_fetch_sizes(deployment: Deployment, delays: Sequence[int], say: Callable
     return found
 
 
+def try_site_statistics(deployment: Deployment, delays: Sequence[int], say: Callable[[str], None]) -> list[Timing]:
+    """Shapes with ``hospital_id=eq.…``, while the planner does not know the site and once it does."""
+    found: list[Timing] = []
+    shapes = [shape for shape in SHAPES if f"hospital_id = '{SITE_ID}'" in shape.sql and not shape.writes]
+    for known in (False, True):
+        tables = deployment.config.tables.model_copy(update={"site_statistics": known})
+        analyze(deployment.config.model_copy(update={"tables": tables}))
+        tries = [(f"{shape.name}, {'known' if known else 'unknown'}", 50, shape.sql) for shape in shapes]
+        found += _try(deployment, tries, delays, say)
+    return found
+
+
 def _try(
     deployment: Deployment,
     tries: Sequence[tuple[str, int, str]],
@@ -765,6 +779,8 @@ def measure(
             result.embeds = try_embeds(deployment, delays, say)
         if "fetch-size" in parts:
             result.batches = try_fetch_sizes(deployment, delays, say)
+        if "site-statistics" in parts:
+            result.site_statistics = try_site_statistics(deployment, delays, say)
         return result
 
 
@@ -778,7 +794,7 @@ def _ms(seconds: float | None) -> str:
 
 
 def show(result: Result, console: Console) -> None:
-    """A table of medians for each delay, one of rows and round trips, the targets; embeds and fetch_size."""
+    """A table of medians for each delay, one of rows and round trips, the targets; then what else was tried."""
     console.print(
         f"PostgreSQL {result.version}, {os.cpu_count()} processors, {round(PATIENTS * result.scale):,} patients, "
         f"{round(QUEUES * result.scale):,} queue rows, {round(PRESCRIPTIONS * result.scale):,} prescriptions, "
@@ -812,7 +828,11 @@ def show(result: Result, console: Console) -> None:
             limit = "" if row.shape.writes else f"{row.most_fetched:,.0f}"
             table.add_row(row.shape.name, f"{row.cells['direct'].returned:,}", *figures, limit, verdict)
         console.print(table)
-    for title, timings in (("ways to embed, ms", result.embeds), ("sizes of a batch, ms", result.batches)):
+    for title, timings in (
+        ("ways to embed, ms", result.embeds),
+        ("sizes of a batch, ms", result.batches),
+        ("site_statistics, ms", result.site_statistics),
+    ):
         if timings:
             console.print(_timings(title, timings))
 
@@ -830,7 +850,7 @@ def _timings(title: str, timings: Sequence[Timing]) -> Table:
     return table
 
 
-PARTS = ("shapes", "embeds", "fetch-size")
+PARTS = ("shapes", "embeds", "fetch-size", "site-statistics")
 
 
 @click.command(help=__doc__)

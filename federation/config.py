@@ -103,6 +103,8 @@ class TablesConfig(_Model):
     """The views' WHERE, in a form that postgres_fdw can send."""
     site_column: str | None = None
     """The column that holds the site's id in every row, if the tables have one."""
+    site_statistics: bool = False
+    """Whether `analyze` lets the cloud's planner know that column: the site's id, and that there is no other."""
     view_grants: dict[str, tuple[Privilege, ...]] | None = None
     """Privileges on the views, by cloud role."""
     link_grants: dict[str, tuple[Privilege, ...]] | None = None
@@ -111,6 +113,12 @@ class TablesConfig(_Model):
     """The hospital's policies; empty means that there must be none."""
     comments: dict[str, str] | None = None
     """The views' comments, by table."""
+
+    @pydantic.model_validator(mode="after")
+    def _statistics_of_the_site_column(self) -> TablesConfig:
+        if self.site_statistics and self.site_column is None:
+            raise ValueError("site_statistics are of site_column, which is not given")
+        return self
 
     @pydantic.model_validator(mode="after")
     def _options_of_exported_tables(self) -> TablesConfig:

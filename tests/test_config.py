@@ -65,6 +65,11 @@ def test_options_of_a_table_that_are_none_are_named(tmp_path: Path, options: str
         load(tmp_path, f'[tables]\nexported = ["t"]\n{options}\n')
 
 
+def test_statistics_of_no_site_column_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(PreconditionMissing, match="site_statistics are of site_column"):
+        load(tmp_path, "[tables]\nsite_statistics = true\n")
+
+
 def test_a_misspelt_key_is_named(tmp_path: Path) -> None:
     with pytest.raises(PreconditionMissing, match=r"link\.hosst"):
         load(tmp_path, '[link]\nhosst = "x"')

@@ -14,6 +14,7 @@ ROWS = (
     ("cli", "demo", "administration", "lockstep", "environments", "operations", "binding"),
     ("cli", "demo", "administration", "lockstep", "environments", "guard"),
     ("cli", "scaffold", "drift", "environments", "operations", "binding"),
+    ("administration", "drift"),
     ("scaffold", "lockstep"),
     ("demo", "servers"),
     ("testing", "administration", "lockstep", "environments", "guard"),

@@ -3,19 +3,26 @@
 Foreign tables are analyzed by nobody else. Without a row count the planner assumes about a thousand rows and fetches
 them all; with statistics targets of 0 ANALYZE keeps the count and no sample
 (https://www.postgresql.org/docs/current/postgres-fdw.html#POSTGRES-FDW-OPTIONS-COST-ESTIMATION).
+
+With ``site_statistics`` it keeps one value, the site's id, which the cloud has anyway: else an equality with it is
+taken for one row in two hundred, and a LIMIT beside another filter is not sent.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 from psycopg import sql
+from sqlalchemy import Connection
 
 from federation.administration.link import LOG_IN
 from federation.config import Config
 from federation.databases import connect, ddl, over_the_link
+from federation.drift import kept_values
 from federation.errors import PreconditionMissing, Refused
 
 
@@ -41,13 +48,18 @@ _TABLES = sa.text(
     WHERE c.relkind = 'f' AND n.nspname = :schema ORDER BY 2
     """
 )
+_TARGET = sql.SQL("ALTER FOREIGN TABLE {} ALTER COLUMN {} SET STATISTICS {}")
+_HAS_COLUMN = sa.text(
+    "SELECT EXISTS (SELECT FROM pg_catalog.pg_attribute WHERE attrelid = to_regclass(:table) AND attname = :column)"
+)
 _ROWS = sa.text("SELECT reltuples::bigint FROM pg_catalog.pg_class WHERE oid = to_regclass(:table)")
 
 
 def analyze(config: Config) -> list[Analyzed]:
     """ANALYZE every foreign table of the link's schema, as the cloud's owner.
 
-    Raises Refused, with nothing analyzed, when a column's statistics target is not 0: its values would come over;
+    Raises Refused, with nothing analyzed, when a column's statistics target is not 0: its values would come over; with
+    nothing of a table kept, when its site column, whose statistics are wanted, holds anything but the site;
     Unreachable when the hospital does not answer.
     """
     with connect(config, "cloud") as connection:
@@ -72,7 +84,27 @@ def analyze(config: Config) -> list[Analyzed]:
             with connection.begin():
                 with over_the_link(connection, config):
                     connection.execute(ddl(LOG_IN.format(name)))
-                connection.execute(ddl(sql.SQL("ANALYZE {}").format(name)))
+                with _site_column_known(connection, config, name):
+                    connection.execute(ddl(sql.SQL("ANALYZE {}").format(name)))
                 rows = connection.scalar(_ROWS, {"table": name.as_string(None)})
+                if config.tables.site_column in kept_values.kept(connection, config).get(table, []):
+                    raise Refused(
+                        f"column {config.tables.site_column} of {schema}.{table} does not hold the site's id alone",
+                        side="cloud",
+                        hint="leave site_statistics out of [tables], or see with `federation check` why the hospital "
+                        "has rows of another site",
+                    )
             done.append(Analyzed(table, int(rows), time.perf_counter() - started))
         return done
+
+
+@contextmanager
+def _site_column_known(connection: Connection, config: Config, table: sql.Identifier) -> Iterator[None]:
+    """The table's site column has a statistics target of 1 in the block, if that is wanted and there is one."""
+    column = config.tables.site_column if config.tables.site_statistics else None
+    if column is None or not connection.scalar(_HAS_COLUMN, {"table": table.as_string(None), "column": column}):
+        yield
+        return
+    connection.execute(ddl(_TARGET.format(table, sql.Identifier(column), sql.Literal(1))))
+    yield
+    connection.execute(ddl(_TARGET.format(table, sql.Identifier(column), sql.Literal(0))))

@@ -13,7 +13,7 @@ from sqlalchemy.schema import Constraint, Index
 
 from federation.config import Config
 from federation.databases import SIDES
-from federation.drift import row_counts
+from federation.drift import kept_values, row_counts
 from federation.environments import alembic_config
 from federation.errors import PendingChanges, Side
 
@@ -41,8 +41,10 @@ def check(config: Config) -> list[Difference]:
     Raises PendingChanges when a database is not at the newest release: the declarations are the newest release's.
     """
     found = [difference for side in SIDES for difference in _check_side(config, side)]
-    counted = (_differences("cloud", finding.to_diff_tuple()) for finding in row_counts.compare(config))
-    return found + [difference for differences in counted for difference in differences]
+    for statistics in (row_counts, kept_values):
+        for finding in statistics.compare(config):
+            found += _differences("cloud", finding.to_diff_tuple())
+    return found
 
 
 def _check_side(config: Config, side: Side) -> Iterator[Difference]:
@@ -72,7 +74,7 @@ def _differences(side: Side, diff: tuple[Any, ...]) -> Iterator[Difference]:
             yield Difference(side, "~", what, name, f"{detail}: {hint}")
         case (str(kind), _, table, column, dict(), there, declared) if kind.startswith("modify_"):
             what = kind.removeprefix("modify_")
-            detail = f"{what} is {_text(there)} and should be {_text(declared)}"
+            detail = f"{what} is {_text(there) or 'none'} and should be {_text(declared) or 'none'}"
             yield Difference(side, "~", "column", f"{table}.{column}", detail)
         case ("alter_foreign_table", schema, table, add, drop, alter):
             marks: tuple[tuple[Mark, tuple[str, ...]], ...] = (("+", add), ("-", drop), ("~", alter))

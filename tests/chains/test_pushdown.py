@@ -93,6 +93,22 @@ def test_missed_a_limit_is_not_sent_when_the_planner_expects_fewer_rows(hospital
     assert "ORDER BY" not in statement
 
 
+def test_a_planner_that_knows_the_site_sends_the_limit(deployments: Deployments) -> None:
+    with deployments.at_head() as deployment:
+        pushdown.load(deployment.pair, deployment.local_dbname, SCALE)
+        tables = deployment.config.tables.model_copy(update={"site_statistics": True})
+        analyze(deployment.config.model_copy(update={"tables": tables}))
+        (statement,) = sent(deployment, "pending, of the site")
+        with deployment.as_user(read_only=True) as caller:
+            caller.execute("SET LOCAL plan_cache_mode = force_generic_plan")
+            caller.execute(
+                b"PREPARE pending(uuid) AS " + SHAPES["pending, of the site"].sql.replace(f"'{SITE_ID}'", "$1").encode()
+            )
+            (generic,) = remote(caller, f"EXECUTE pending('{SITE_ID}')")
+    assert LATEST in statement
+    assert LATEST in generic
+
+
 def test_the_limit_beside_a_filter_would_not_be_sent_with_a_bare_equality(hospital: Deployment) -> None:
     """It is taken for one row in two hundred; the equality of two booleans, as the views have it, for one in two."""
     query = SHAPES["pending, latest 50"].sql.replace("FROM hospital_prescriptions", f"FROM ({BARE}) AS bare")
