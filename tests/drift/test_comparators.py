@@ -286,7 +286,7 @@ REPORTED = {
     ),
     "materialized views over a view and over a foreign table": Drift(
         "cloud",
-        "CREATE VIEW public.names AS SELECT name FROM public.hospital_patients; "
+        "CREATE VIEW public.names WITH (security_invoker) AS SELECT name FROM public.hospital_patients; "
         "CREATE MATERIALIZED VIEW public.all_names AS SELECT name FROM public.names WITH NO DATA; "
         "CREATE MATERIALIZED VIEW federation_link.queue AS SELECT FROM federation_link.hospital_queues WITH NO DATA; "
         "CREATE MATERIALIZED VIEW public.ours AS SELECT FROM pg_class WITH NO DATA",
@@ -336,6 +336,21 @@ REPORTED = {
                 "public.as_owner",
                 "shows authenticated, service_role the hospital's rows as its owner sees them: ALTER VIEW",
             ),
+        ],
+    ),
+    "an owner's view over ours": Drift(
+        "cloud",
+        "CREATE VIEW public.over_ours AS SELECT * FROM public.hospital_patients; "
+        "REVOKE ALL ON public.over_ours FROM anon, service_role; "
+        "CREATE VIEW public.as_caller WITH (security_invoker) AS SELECT * FROM public.hospital_patients",
+        [
+            (
+                "cloud",
+                "~",
+                "view",
+                "public.over_ours",
+                "shows authenticated the hospital's rows as its owner sees them: ",
+            )
         ],
     ),
     "the link's own parts": Drift(
@@ -389,7 +404,7 @@ LEFT_ALONE = {
         "CREATE TABLE public.ward (id int); CREATE TABLE federation_link.ward (id int); "
         "CREATE FUNCTION public.f() RETURNS int LANGUAGE sql AS 'SELECT 1'; "
         "CREATE SERVER other FOREIGN DATA WRAPPER postgres_fdw; CREATE USER MAPPING FOR anon SERVER other; "
-        "CREATE VIEW public.names AS SELECT name FROM public.hospital_patients",
+        "CREATE VIEW public.names WITH (security_invoker) AS SELECT name FROM public.hospital_patients",
         [],
     ),
     "privileges of a role that is not named": Drift(

@@ -11,18 +11,15 @@ import sqlalchemy as sa
 
 from federation.drift.finding import Finding
 from federation.drift.survey import Survey
+from federation.operations.views import READERS
 
 _BYPASSES = sa.text(
-    """
-    WITH api AS (SELECT r.oid, r.rolname FROM pg_catalog.pg_roles AS r WHERE r.rolname = ANY (:roles)),
-    linked AS (
+    f"""
+    WITH RECURSIVE api AS (SELECT r.oid, r.rolname FROM pg_catalog.pg_roles AS r WHERE r.rolname = ANY (:roles)),
+    link AS (
         SELECT f.ftrelid AS oid FROM pg_catalog.pg_foreign_table AS f
         JOIN pg_catalog.pg_foreign_server AS s ON s.oid = f.ftserver WHERE s.srvname = :server),
-    readers AS (
-        SELECT DISTINCT w.ev_class AS oid FROM linked AS l
-        JOIN pg_catalog.pg_depend AS d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = l.oid
-            AND d.classid = 'pg_rewrite'::regclass
-        JOIN pg_catalog.pg_rewrite AS w ON w.oid = d.objid),
+    {READERS},
     relations AS (
         SELECT c.relkind = 'f' AS linked, format('%I.%I', n.nspname, c.relname) AS name,
             ARRAY(SELECT api.rolname::text FROM api
@@ -31,8 +28,8 @@ _BYPASSES = sa.text(
                         OR has_any_column_privilege(api.oid, c.oid, 'SELECT, INSERT, UPDATE'))
                 ORDER BY 1) AS roles
         FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
-        WHERE c.oid IN (TABLE linked)
-            OR c.oid IN (TABLE readers) AND c.relkind = 'v'
+        WHERE c.oid IN (TABLE link)
+            OR c.oid IN (SELECT oid FROM reads) AND c.relkind = 'v'
                 AND NOT (n.nspname = :schema AND c.relname = ANY (:exported))
                 AND NOT coalesce((SELECT o.option_value::boolean FROM pg_options_to_table(c.reloptions) AS o
                     WHERE o.option_name = 'security_invoker'), false)),
@@ -54,13 +51,13 @@ _BYPASSES = sa.text(
             ARRAY(SELECT api.rolname::text FROM api WHERE has_schema_privilege(api.oid, n.oid, 'USAGE') ORDER BY 1)
         FROM pg_catalog.pg_namespace AS n WHERE n.nspname IN (:link_schema, 'federation_private'))
     SELECT what, name, format(detail, array_to_string(roles, ', ')), hint || ' ' || array_to_string(roles, ', ')
-    FROM found WHERE roles <> '{}' ORDER BY 1, 2
-    """
+    FROM found WHERE roles <> ARRAY[]::text[] ORDER BY 1, 2
+    """  # noqa: S608
 )
 
 
 def compare(survey: Survey) -> Iterator[Finding]:
-    """What an API role may use of the link itself, and views of it that ask as their owner."""
+    """What an API role may use of the link itself, and views, of our views too, that ask as their owner."""
     config = survey.config
     known = {
         "server": config.link.server,
