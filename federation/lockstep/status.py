@@ -8,7 +8,7 @@ from enum import Enum
 from federation.config import Config
 from federation.databases import connect
 from federation.errors import FederationError, Side
-from federation.guard import current_release, mark
+from federation.guard import current_release, mark, require_own
 from federation.lockstep.release import Releases
 
 
@@ -100,7 +100,8 @@ class Status:
 
 
 def read_status(config: Config) -> Status:
-    """Ask both databases. One that does not answer is an entry in ``errors``, so that the other is still seen."""
+    """Ask both databases. One that does not answer, or is another one than it should be, is an entry in ``errors``, so
+    that the other is still seen. Whose it is can be told only with the site's id."""
     found: dict[Side, str | None] = {"local": None, "cloud": None}
     errors = []
     marked = None
@@ -108,6 +109,8 @@ def read_status(config: Config) -> Status:
     for side in found:
         try:
             with connect(config, side) as connection:
+                if config.site_id is not None:
+                    require_own(connection, config, side)
                 found[side] = current_release(connection, side)
                 if side == "local":
                     marked = mark(connection) or None

@@ -55,6 +55,15 @@ def test_urls_that_are_exchanged_are_refused(second: Deployment, command: str) -
     assert "check FEDERATION_LOCAL_URL" in said
 
 
+def test_status_does_not_take_the_one_database_for_the_other(second: Deployment) -> None:
+    exchanged = {LOCAL: second.environ[CLOUD], CLOUD: second.environ[LOCAL]}
+    result = second.federation("status", **exchanged)
+    assert result.returncode == 8, result.stderr
+    assert "local: this is a cloud's database" in result.stdout
+    assert "cloud: this is a hospital's database" in result.stdout
+    assert "next:" not in result.stdout
+
+
 @both_ways
 def test_a_hospital_of_another_site_is_refused(second: Deployment, command: str) -> None:
     said = refused(second, command, 8, FEDERATION_SITE_ID=ELSEWHERE)
