@@ -1,10 +1,11 @@
-"""A process that has imported the toolkit and run nothing: commands run in a fork of it, which saves the imports.
+"""A process that has imported the toolkit: commands run in a fork of it, which saves the imports.
 
-    python kill_prepared.py [PREAMBLE]      jobs on standard input, a JSON object a line: commands, environ, folder, log
+    python kill_prepared.py [PREAMBLE]      jobs on standard input, a JSON object a line, see `Prepared`
 
 It answers each with the fork's process id and a line a command, its exit code (negative: the signal); before it goes
-on to the next command it waits for a line. PREAMBLE is Python that is executed first: tests break the toolkit with
-it, to see that the matrix finds out.
+on to the next command it waits for a line. What is to ``warm`` it runs itself, and answers with one code: a command is
+twice as fast where another has run, and sends the same statements. PREAMBLE is Python that is executed first: tests
+break the toolkit with it, to see that the matrix finds out.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import importlib
 import json
 import os
 import sys
+import threading
 import traceback
 
 MODULES = (
@@ -30,27 +32,42 @@ MODULES = (
 
 
 def serve() -> None:
-    for line in sys.stdin:
+    asked, answered = os.fdopen(os.dup(0)), os.dup(1)
+    for line in asked:
         job = json.loads(line)
-        pid = os.fork()
-        if pid == 0:
-            _run(job)
-        os.write(1, f"{pid}\n".encode())
-        _, status = os.waitpid(pid, 0)
-        os.write(1, f"{os.waitstatus_to_exitcode(status)}\n".encode())
+        if job["warm"]:
+            code = _warm(job)
+        else:
+            pid = os.fork()
+            if pid == 0:
+                _run(job, asked.fileno(), answered)
+            os.write(answered, f"{pid}\n".encode())
+            _, status = os.waitpid(pid, 0)
+            code = os.waitstatus_to_exitcode(status)
+        os.write(answered, f"{code}\n".encode())
 
 
-def _run(job: dict) -> None:
+def _warm(job: dict) -> int:
+    """Run the commands here, once: what the interpreter then knows (bytecode, patterns, types) each fork has as well.
+
+    What the toolkit knows of a database is forgotten. The first code that is not 0, or 0.
+    """
+    from federation.databases import _engine
+
+    _become(job)
+    code = next(filter(None, map(_command, job["commands"])), 0)
+    _engine.cache_clear()
+    for thread in set(threading.enumerate()) - {threading.current_thread()}:
+        thread.join()  # a timer that was cancelled
+    _freeze()
+    return code
+
+
+def _run(job: dict, asked: int, answered: int) -> None:
     """Become the commands; never returns."""
     code = 1
     try:
-        os.chdir(job["folder"])
-        os.environ.clear()
-        os.environ.update(job["environ"])
-        asked, answered = os.dup(0), os.dup(1)
-        log = os.open(job["log"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        for standard, file in ((0, os.open(os.devnull, os.O_RDONLY)), (1, log), (2, log)):
-            os.dup2(file, standard)
+        _become(job)
         *earlier, last = job["commands"]
         for arguments in earlier:
             code = _command(arguments)
@@ -60,6 +77,18 @@ def _run(job: dict) -> None:
         code = _command(last)
     finally:
         os._exit(code)
+
+
+def _become(job: dict) -> None:
+    os.chdir(job["folder"])
+    os.environ.clear()
+    os.environ.update(job["environ"])
+    log = os.open(job["log"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    for standard, file in ((0, nothing), (1, log), (2, log)):
+        os.dup2(file, standard)
+    os.close(log)
+    os.close(nothing)
 
 
 def _command(arguments: list[str]) -> int:
@@ -77,11 +106,17 @@ def _command(arguments: list[str]) -> int:
     return 1
 
 
+def _freeze() -> None:
+    """Forks are short-lived, and share the memory that is not written."""
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+
+
 if __name__ == "__main__":
     sys.dont_write_bytecode = False  # revision files are the same in every fork
     for name in MODULES:
         importlib.import_module(name)
     exec("".join(sys.argv[1:2]), {})  # noqa: S102
-    gc.freeze()
-    gc.disable()  # forks are short-lived, and share the memory that is not written
+    _freeze()
     serve()

@@ -79,6 +79,7 @@ class Wire:
         self.statements: list[Statement] = []
         self.by_number: list[Channel] = []
         self.trap: Trap | None = None
+        self._room = memoryview(bytearray(65_536))
 
     def __enter__(self) -> Self:
         for way, listener in self._listeners.items():
@@ -110,13 +111,17 @@ class Wire:
         self.trap = trap
         self.statements, self.by_number = [], []
 
-    def poll(self, seconds: float) -> None:
-        """Pass on what there is, after waiting for it at most ``seconds``."""
+    def poll(self, seconds: float) -> list[int]:
+        """Pass on what there is, after waiting for it at most ``seconds``; the files of `watch` that can be read."""
+        watched = []
         for key, _ in self._selector.select(seconds):
             if isinstance(key.data, str):
                 self._accept(key.data)
             elif isinstance(key.data, Channel) and not key.data.closed:
                 self._read(key.data, from_client=key.fileobj is key.data.client)
+            elif key.data is None:
+                watched.append(key.fd)
+        return watched
 
     def close(self, channel: Channel) -> None:
         """Hang up on both ends."""
@@ -143,16 +148,16 @@ class Wire:
 
     def _read(self, channel: Channel, *, from_client: bool) -> None:
         try:
-            data = (channel.client if from_client else channel.server).recv(262_144)
+            size = (channel.client if from_client else channel.server).recv_into(self._room)
         except OSError:
-            data = b""
-        if not data:
+            size = 0
+        if not size:
             self.close(channel)
         elif from_client:
-            channel.sent += data
+            channel.sent += self._room[:size]
             self._from_client(channel)
         else:
-            channel.answered += data
+            channel.answered += self._room[:size]
             self._from_server(channel)
 
     def _from_client(self, channel: Channel) -> None:

@@ -13,7 +13,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -60,9 +60,15 @@ _SETTINGS = {
     "autovacuum": "off",
     "dynamic_shared_memory_type": "mmap",  # in the data directory, which is removed after a crash
     "jit": "off",
+    "log_checkpoints": "off",
+    # A server that starts again has fewer processes to start, and less memory to lay out.
+    "max_connections": "50",
+    "max_logical_replication_workers": "0",
+    "max_wal_senders": "0",
     "shared_buffers": "16MB",
     "wal_level": "replica",
 }
+_SETTINGS_OF_18 = {"io_method": "sync"}  # instead of processes that read for others
 
 
 @dataclass(frozen=True)
@@ -98,13 +104,23 @@ class Prepared:
         self.stdout.close()
         self.process.wait(PATIENCE)
 
+    def warm(self, commands: Sequence[Sequence[str]], environ: dict[str, str], folder: Path, log: Path) -> int:
+        """Run ``commands`` in the process itself, whose forks are faster then; 0, or the code of one that failed."""
+        self._give(commands, environ, folder, log, warm=True)
+        return self._number()
+
     def start(self, commands: Sequence[Sequence[str]], environ: dict[str, str], folder: Path, log: Path) -> int:
         """The process id of the fork that runs ``commands``."""
-        job = {"commands": commands, "environ": environ, "folder": str(folder), "log": str(log)}
-        self.stdin.write(json.dumps(job).encode() + b"\n")
+        self._give(commands, environ, folder, log, warm=False)
         select.select([self.stdout], [], [], PATIENCE)  # the wire waits, or a trap might spring first
         self.fork = self._number()
         return self.fork
+
+    def _give(
+        self, commands: Sequence[Sequence[str]], environ: dict[str, str], folder: Path, log: Path, *, warm: bool
+    ) -> None:
+        job = {"commands": commands, "environ": environ, "folder": str(folder), "log": str(log), "warm": warm}
+        self.stdin.write(json.dumps(job).encode() + b"\n")
 
     def end(self) -> int:
         """The exit code of a command, once it has ended; the wire works meanwhile."""
@@ -123,9 +139,10 @@ class Prepared:
         deadline = time.monotonic() + PATIENCE
         while b"\n" not in self.said:
             assert time.monotonic() < deadline, "the command did not end"
-            assert self.process.poll() is None, "the prepared process has ended"
-            self.wire.poll(0.1)
-            self.said += self.stdout.read() or b""
+            if self.stdout.fileno() in self.wire.poll(1):
+                said = self.stdout.read()
+                assert said, "the prepared process has ended"
+                self.said += said
         line, self.said = self.said.split(b"\n", 1)
         return int(line)
 
@@ -135,7 +152,8 @@ class World:
 
     def __init__(self, binaries: Binaries, folder: Path) -> None:
         self.folder = folder
-        self.pair = Pair(binaries, settings=_SETTINGS, memory=True)
+        settings = _SETTINGS | (_SETTINGS_OF_18 if binaries.major >= 18 else {})
+        self.pair = Pair(binaries, settings=settings, memory=True)
         self.roots = {kind: folder / kind for kind in CHAINS}
         self.stack = ExitStack()
         self.pool = ThreadPoolExecutor(2)
@@ -173,6 +191,7 @@ class World:
                 bootstrap.apply(config, side)
             quicken_logins(self.pair, config)
             self.keep("base")
+            self._warm()
             self.stack = stack.pop_all()
         return self
 
@@ -183,6 +202,13 @@ class World:
         traceback: TracebackType | None,
     ) -> None:
         self.stack.__exit__(kind, error, traceback)
+
+    def _warm(self) -> None:
+        commands = ["upgrade"], ["downgrade", "base", "--yes"]
+        code = self.prepared.warm(
+            commands, self._process_environ(through_wire=True), self.roots["contract"], self.folder / "said"
+        )
+        assert code == 0, self.said
 
     def server(self, side: Side) -> Server:
         return self.pair.local if side == "local" else self.pair.cloud
@@ -265,10 +291,25 @@ class World:
             if side in {None, key[0]} and dbname in {None, key[1]}:
                 self._sessions.pop(key).close()
 
+    def leave_databases(self) -> None:
+        """End the superuser's sessions in both, and return when they are gone.
+
+        A server that finds one when it drops a database, or copies it, looks again 0.1 s later.
+        """
+        for side, database in DATABASES.items():
+            if (session := self._sessions.get((side, database))) is not None:
+                backend = session.info.backend_pid
+                self.disconnect(side, database)
+                self.until(partial(self._is_gone, side, backend), "a session does not end")
+
+    def _is_gone(self, side: Side, backend: int) -> bool:
+        query = "SELECT FROM pg_stat_activity WHERE pid = %s"
+        return not self.session(side).execute(query, [backend]).rowcount
+
     def keep(self, name: str) -> None:
         """Make templates of both databases as they are."""
+        self.leave_databases()
         for side, database in DATABASES.items():
-            self.disconnect(side, database)
             self.until(lambda side=side: not self.sessions_left(side), "a session does not end")
             self.server(side).create_database(f"{name}_{side}", template=database)
             self.server(side).connect(f"{name}_{side}").close()  # which leaves the cache file that a copy then has, too
@@ -278,6 +319,7 @@ class World:
     def clone(self, name: str) -> None:
         """Both databases anew from their templates, unless they are what was cloned; the servers' logs begin again."""
         if self.pristine != name:
+            self.leave_databases()
             list(self.pool.map(lambda side: self._clone(side, name), SIDES))
         for side in SIDES:
             os.truncate(self.server(side).log, 0)
@@ -295,7 +337,6 @@ class World:
 
     def _clone(self, side: Side, name: str) -> None:
         database, owner = DATABASES[side], {"local": "hospital_owner", "cloud": "postgres"}[side]
-        self.disconnect(side, database)
         session = self.session(side)
         session.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(database)))
         session.execute(

@@ -122,6 +122,17 @@ def test_killed_at_a_commit_or_elsewhere_a_run_is_recovered_by_one_command(
     tell.append(survive_all(world, [*at_commits, elsewhere]))
 
 
+def test_a_process_that_has_run_commands_sends_the_statements_of_one_that_has_not(world: World) -> None:
+    """The forks of the first are the matrix's runners."""
+    fresh = Prepared(world.wire)
+    try:
+        for direction, statements in recordings(world, "contract").items():
+            world.clone(start("contract", direction))
+            assert world.record("contract", *arguments("contract", direction), prepared=fresh) == statements
+    finally:
+        fresh.close()
+
+
 @pytest.mark.parametrize("kind", CHAINS)
 def test_each_half_of_a_release_has_at_least_five_statements(world: World, kind: str) -> None:
     for direction, statements in recordings(world, kind).items():
