@@ -68,7 +68,7 @@ def given(binaries: Binaries) -> Iterator[dict[str, Server]]:
     """Two servers that run already, as a CI service's."""
     with ExitStack() as stack:
         yield {
-            name: stack.enter_context(Server(binaries, superuser=superuser))
+            name: stack.enter_context(Server(binaries, superuser=superuser, memory=True))
             for name, superuser in (("local", "postgres"), ("cloud", "supabase_admin"))
         }
 
