@@ -74,6 +74,11 @@ class GuardedFolder:
                 hint="set TMPDIR to a directory that the user of the servers can write",
             )
 
+    @property
+    def pipe(self) -> int:
+        """The descriptor of the pipe: who holds it is waited for before the folder is removed."""
+        return self._pipe.fileno()
+
     def close(self) -> None:
         """Stop the server if it runs, remove the folder, and return when both are gone; again does nothing."""
         self._pipe.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -30,10 +30,11 @@ def start(
     stdout: int | IO[bytes] = subprocess.DEVNULL,
     stderr: int | IO[bytes] = subprocess.DEVNULL,
     cwd: Path = Path("/"),
+    pass_fds: Collection[int] = (),
 ) -> subprocess.Popen[bytes]:
     """Start ``command`` without root's privileges, in a session of its own, so that Ctrl-C goes to us alone.
 
-    OSError if it cannot be executed by that user.
+    It holds the open files ``pass_fds``, too. OSError if it cannot be executed by that user.
     """
     user = server_user()
     # Of our environment no more than programs need to be found: PGPORT and its kin would change what the server
@@ -45,6 +46,7 @@ def start(
         stdout=stdout,
         stderr=stderr,
         cwd=cwd,
+        pass_fds=pass_fds,
         env=environment | {"LC_ALL": "C"},
         start_new_session=True,
         user=user.pw_uid if user else None,
@@ -53,12 +55,12 @@ def start(
     )
 
 
-def run(command: Sequence[str | Path], *, timeout: float = 120) -> str:
+def run(command: Sequence[str | Path], *, timeout: float = 120, pass_fds: Collection[int] = ()) -> str:
     """Run ``command`` to its end, at most ``timeout`` seconds; what it said, standard error included.
 
-    FederationError if it fails or takes longer, OSError if it cannot be executed.
+    ``pass_fds`` as in `start`. FederationError if it fails or takes longer, OSError if it cannot be executed.
     """
-    with start(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+    with start(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, pass_fds=pass_fds) as process:
         try:
             said = process.communicate(timeout=timeout)[0].decode(errors="replace")
         except BaseException as error:

@@ -163,6 +163,7 @@ class Server(RunningServer):
 
     def _initialize(self) -> None:
         """Make the data directory. The superuser's password reaches initdb by a file that is gone afterwards."""
+        assert self._folder is not None  # noqa: S101
         data, password_file = self.folder / "data", self.folder / "password"
         password_file.touch(mode=0o600, exist_ok=False)
         if user := server_user():
@@ -180,7 +181,9 @@ class Server(RunningServer):
                     # Everywhere the same order; macOS has no C.UTF-8 in all its releases.
                     f"--locale={'C.UTF-8' if sys.platform == 'linux' else 'C'}",
                     "--no-sync",
-                ]
+                ],
+                # A folder removed under initdb's servers has them abort, and their shared memory stays for ever.
+                pass_fds=[self._folder.pipe],
             )
         finally:
             password_file.unlink()

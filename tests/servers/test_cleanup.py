@@ -117,6 +117,18 @@ def test_after_a_signal_servers_and_folders_are_gone(
         assert not any(map(listening, ports))
 
 
+def data_directories(folder: Path) -> set[int]:
+    """Inodes of those below ``folder``, which are the keys of their servers' shared memory segments."""
+    return {data.stat().st_ino & 0xFFFFFFFF for data in folder.glob("*/data")}
+
+
+def shared_memory() -> set[int]:
+    """Keys of the System V segments that there are."""
+    table = Path("/proc/sysvipc/shm")
+    lines = table.read_text().splitlines()[1:] if table.exists() else []
+    return {int(line.split()[0]) & 0xFFFFFFFF for line in lines}
+
+
 @pytest.mark.parametrize("delay", [0, 0.1, 0.2])
 def test_killed_while_starting_nothing_is_left(binaries: Binaries, delay: float, world_writable: Path) -> None:
     with owner(binaries, world_writable) as process:
@@ -126,4 +138,6 @@ def test_killed_while_starting_nothing_is_left(binaries: Binaries, delay: float,
         time.sleep(delay)  # not a wait for a condition: the moment is the parameter
         process.kill()
         process.wait(PATIENCE)
+        made = data_directories(world_writable)
         until_nothing_is_left(world_writable)
+        assert not made & shared_memory()
