@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import chains_of_three as three
+import psycopg
 import pytest
 from runs import GATE, add_note, at, catalogs, gate, joined, mark, rewrite, until, waiting
 
@@ -258,6 +259,18 @@ def test_a_release_is_not_undone_for_what_was_broken_before_it_and_the_run_says_
     with second.owner("cloud") as owner:
         owner.execute("REVOKE SELECT ON note FROM anon")
     assert second.federation("upgrade").returncode == 0
+
+
+def test_a_view_of_the_apps_own_that_asks_as_its_caller_is_no_way_past(second: Deployment) -> None:
+    """Supabase's default privileges give anon every new view; what it reads still refuses them."""
+    with second.owner("cloud") as owner:
+        owner.execute("CREATE VIEW public.notes WITH (security_invoker) AS SELECT * FROM public.note")
+        owner.execute("GRANT SELECT ON public.notes TO anon")
+    with pytest.raises(psycopg.errors.InsufficientPrivilege), second.as_user(role="anon") as caller:
+        caller.execute("SELECT FROM public.notes")
+    result = second.federation("upgrade")
+    assert result.returncode == 0, result.stderr
+    assert "anon" not in result.stderr
 
 
 def test_a_release_that_mends_what_was_broken_before_it_ends_well(second: Deployment) -> None:

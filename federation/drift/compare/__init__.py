@@ -22,6 +22,7 @@ from federation.drift.compare import (
     row_security,
     serial,
     servers,
+    site_checks,
     statistics,
     types,
     user_mappings,
@@ -33,7 +34,14 @@ from federation.errors import Side
 Comparator: TypeAlias = Callable[[Survey], Iterator[MigrateOperation]]
 
 COMPARATORS: dict[Side, tuple[Comparator, ...]] = {
-    "local": (row_security.compare, policies.compare, grants.compare_local, serial.compare, binding.compare),
+    "local": (
+        row_security.compare,
+        site_checks.compare,
+        policies.compare,
+        grants.compare_local,
+        serial.compare,
+        binding.compare,
+    ),
     "cloud": (
         servers.compare,
         user_mappings.compare,
