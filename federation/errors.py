@@ -171,8 +171,7 @@ def from_database(error: BaseException, *, side: Side, release: str | None = Non
         return made(
             PreconditionMissing,
             f"something that the release names does not exist ({message})",
-            "a type: create it on both sides, in a release (op.create_type) or by its extension; "
-            f"a role: an administrator runs `federation bootstrap {side}`",
+            _to_do_about_missing(message, side),
         )
     if state == "42809":  # the server's hint is to DROP what has the name, which may be the patients' table
         return made(
@@ -199,6 +198,24 @@ def from_database(error: BaseException, *, side: Side, release: str | None = Non
     if isinstance(original, psycopg.OperationalError) and (not state or state.startswith("57P")):
         return made(Unreachable, *_unreachable(message, side))
     return made(FederationError, f"the database refused a statement ({message})", server_hint)
+
+
+def _to_do_about_missing(message: str, side: Side) -> str:
+    """The hint for an object that does not exist, by its kind, which the server's sentence begins with.
+
+    In another language than English the sentence does not say it, and every hint is given.
+    """
+    hints = {
+        "type": "a type: create it on both sides, in a release (op.create_type) or by its extension",
+        "role": f"a role: an administrator runs `federation bootstrap {side}`",
+    }
+    earlier = (
+        "what a release changes or drops must have been made by an earlier one: drop by hand what was made by hand"
+    )
+    kind = message.partition(" ")[0]
+    if kind in hints:
+        return hints[kind]
+    return earlier if message.endswith(" does not exist") else "; ".join((*hints.values(), earlier))
 
 
 def _unreachable(message: str, side: Side) -> tuple[str, str]:

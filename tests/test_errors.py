@@ -64,6 +64,33 @@ def test_a_servers_error_becomes_one_of_ours(
     assert (ours.side, ours.release) == ("local", "0001")
 
 
+TYPE, ROLE, EARLIER = "op.create_type", "federation bootstrap local", "an earlier one"
+
+
+@pytest.mark.parametrize(
+    ("statement", "words"),
+    [
+        ("SELECT NULL::no_such", {TYPE}),
+        ("GRANT no_such TO CURRENT_USER", {ROLE}),
+        ("CREATE TABLE a (); DROP POLICY extra ON a", {EARLIER}),
+        ("CREATE TABLE a (); DROP TRIGGER extra ON a", {EARLIER}),
+        (
+            "DO $$ BEGIN RAISE EXCEPTION 'Typ »x« existiert nicht' USING ERRCODE = '42704'; END $$",
+            {TYPE, ROLE, EARLIER},
+        ),
+    ],
+    ids=["a type", "a role", "a policy", "a trigger", "another language"],
+)
+def test_the_hint_for_what_does_not_exist_is_of_its_kind(
+    deployment: Deployment, statement: str, words: set[str]
+) -> None:
+    with pytest.raises(psycopg.errors.UndefinedObject) as raised, deployment.owner("local") as owner:
+        owner.execute(statement)  # type: ignore[arg-type]
+    ours = errors.from_database(raised.value, side="local")
+    assert type(ours) is errors.PreconditionMissing
+    assert {word for word in (TYPE, ROLE, EARLIER) if word in str(ours.hint)} == words
+
+
 def test_a_servers_hint_to_drop_a_table_is_not_repeated(federated: Deployment) -> None:
     with pytest.raises(psycopg.errors.WrongObjectType) as raised, federated.owner("local") as owner:
         owner.execute("DROP VIEW hospital_queues")
