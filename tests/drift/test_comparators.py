@@ -355,10 +355,17 @@ REPORTED = {
     ),
     "the link's own parts": Drift(
         "cloud",
-        "GRANT USAGE ON SCHEMA federation_private TO authenticated; GRANT USAGE ON SCHEMA federation_link TO anon; "
+        "GRANT USAGE ON SCHEMA federation_private TO authenticated; "
+        "GRANT USAGE ON SCHEMA federation_link TO anon, authenticated; "
         "GRANT USAGE ON FOREIGN SERVER hospital TO PUBLIC",
         [
-            ("cloud", "~", "schema", "federation_link", "anon can use it: REVOKE USAGE ON SCHEMA federation_link"),
+            (
+                "cloud",
+                "~",
+                "schema",
+                "federation_link",
+                "anon, authenticated can use it: REVOKE USAGE ON SCHEMA federation_link FROM anon, authenticated",
+            ),
             ("cloud", "~", "schema", "federation_private", "authenticated can use it: REVOKE"),
             ("cloud", "~", "server", "hospital", "anon, authenticated, service_role can use it: REVOKE"),
         ],

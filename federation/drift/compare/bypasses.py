@@ -1,6 +1,7 @@
 """Ways in the cloud to the hospital's tables past the views: whoever may take one meets no predicate and no grant.
 
-What a SECURITY DEFINER function does is its author's decision and is not looked into.
+What a SECURITY DEFINER function does is its author's decision and is not looked into. The foreign tables of the link's
+schema are granted as the views are, which ask as their caller: there only USAGE on the schema leads past the views.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ _BYPASSES = sa.text(
                         OR has_any_column_privilege(api.oid, c.oid, 'SELECT, INSERT, UPDATE'))
                 ORDER BY 1) AS roles
         FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
-        WHERE c.oid IN (TABLE link)
+        WHERE c.oid IN (TABLE link) AND n.nspname <> :link_schema
             OR c.oid IN (SELECT oid FROM reads) AND c.relkind = 'v'
                 AND NOT (n.nspname = :schema AND c.relname = ANY (:exported))
                 AND NOT coalesce((SELECT o.option_value::boolean FROM pg_options_to_table(c.reloptions) AS o
