@@ -75,6 +75,8 @@ class PolicyConfig(_Model):
     command: Literal["ALL", "SELECT", "INSERT", "UPDATE", "DELETE"] = "ALL"
     roles: tuple[str, ...] = ("public",)
     """Roles by name; ``@link`` and ``@service`` are the link roles."""
+    restrictive: bool = False
+    """Whether rows need it as well, rather than it or another one: CREATE POLICY … AS RESTRICTIVE."""
     tables: tuple[str, ...] | None = None
 
 

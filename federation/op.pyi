@@ -67,10 +67,12 @@ def alter_policy(
     command: Command = "ALL",
     roles: tuple[Role, ...] = ("public",),
     schema: str = "public",
+    restrictive: bool = False,
 ) -> None:
     """Change a policy to what create_policy would make of the same arguments; ``was`` says what it is now.
 
-    ALTER POLICY can neither change the command nor take an expression away: such a policy is made anew.
+    ALTER POLICY can neither change the command, nor make a policy restrictive or permissive, nor take an
+    expression away: such a policy is made anew.
 
         op.alter_policy("own rows", "hospital_patients", using="(SELECT auth.uid()) = hospital_id",
                         was={"using": "auth.uid() = hospital_id"})
@@ -178,10 +180,13 @@ def create_policy(
     command: Command = "ALL",
     roles: tuple[Role, ...] = ("public",),
     schema: str = "public",
+    restrictive: bool = False,
 ) -> None:
     """Create a policy; ``using`` and ``with_check`` are SQL expressions over the table's columns.
 
-    op.create_policy("own rows", "hospital_patients", using="(SELECT auth.uid()) = hospital_id")
+    A row needs one of the permissive policies and all of the restrictive ones.
+
+        op.create_policy("own rows", "hospital_patients", using="(SELECT auth.uid()) = hospital_id")
 
     https://www.postgresql.org/docs/current/sql-createpolicy.html
     """

@@ -119,5 +119,5 @@ def _text(part: object) -> str:
     if isinstance(part, dict):
         return ", ".join(f"{key}={value}" for key, value in part.items())
     if isinstance(part, DefaultClause):
-        return str(part.arg)
+        return "'" + part.arg.replace("'", "''") + "'" if isinstance(part.arg, str) else str(part.arg)
     return "" if part is None else str(part)

@@ -79,6 +79,7 @@ class Declared:
                 policy.command,
                 tuple(_LINK_ROLES.get(name, name) for name in policy.roles),
                 self.config.tables.schema_,
+                policy.restrictive,
             )
             for policy in self.config.tables.policies
             if policy.tables is None or table.name in policy.tables

@@ -231,9 +231,10 @@ def _make(survey: Survey) -> Iterator[sql.Composable]:
 def _policy(survey: Survey, policy: CreatePolicyOp) -> sql.Composed:
     roles = [role.name(survey.config) if isinstance(role, LinkRole) else role for role in policy.roles]
     parts = [
-        sql.SQL("CREATE POLICY {} ON {} FOR {} TO {}").format(
+        sql.SQL("CREATE POLICY {} ON {}{} FOR {} TO {}").format(
             sql.Identifier(policy.name),
             sql.Identifier("pg_temp", policy.table),
+            sql.SQL(" AS RESTRICTIVE" if policy.restrictive else ""),
             sql.SQL(policy.command),
             sql.SQL(", ").join(sql.SQL("PUBLIC") if role == "public" else sql.Identifier(role) for role in roles),
         )

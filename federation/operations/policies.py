@@ -29,6 +29,7 @@ class PolicyWas(TypedDict, total=False):
     with_check: str | None
     command: Command
     roles: tuple[Role, ...]
+    restrictive: bool
 
 
 @Operations.register_operation("enable_row_level_security")
@@ -84,7 +85,7 @@ class DisableRowLevelSecurityOp(MigrateOperation):
 @Operations.register_operation("create_policy")
 @dataclass(eq=False)
 class CreatePolicyOp(MigrateOperation):
-    """A permissive policy of a table."""
+    """A policy of a table: permissive ones say which rows there are, each restrictive one takes rows away."""
 
     name: str
     table: str
@@ -93,6 +94,7 @@ class CreatePolicyOp(MigrateOperation):
     command: Command = "ALL"
     roles: tuple[Role, ...] = ("public",)
     schema: str = "public"
+    restrictive: bool = False
 
     @classmethod
     def create_policy(
@@ -106,20 +108,28 @@ class CreatePolicyOp(MigrateOperation):
         command: Command = "ALL",
         roles: tuple[Role, ...] = ("public",),
         schema: str = "public",
+        restrictive: bool = False,
     ) -> None:
         """Create a policy; ``using`` and ``with_check`` are SQL expressions over the table's columns.
 
-        op.create_policy("own rows", "hospital_patients", using="(SELECT auth.uid()) = hospital_id")
+        A row needs one of the permissive policies and all of the restrictive ones.
+
+            op.create_policy("own rows", "hospital_patients", using="(SELECT auth.uid()) = hospital_id")
 
         https://www.postgresql.org/docs/current/sql-createpolicy.html
         """
-        operations.invoke(cls(name, table, using, with_check, command, roles, schema))
+        operations.invoke(cls(name, table, using, with_check, command, roles, schema, restrictive))
+
+    @property
+    def kind(self) -> tuple[str, ...]:
+        """For a diff: what is said of a restrictive policy only."""
+        return ("restrictive",) if self.restrictive else ()
 
     def reverse(self) -> DropPolicyOp:
         return DropPolicyOp(self.name, self.table, self.schema, self)
 
     def to_diff_tuple(self) -> tuple[Any, ...]:
-        return ("add_policy", self.schema, self.table, self.name)
+        return ("add_policy", self.schema, self.table, self.name, self.kind)
 
 
 @Operations.register_operation("alter_policy")
@@ -143,17 +153,19 @@ class AlterPolicyOp(MigrateOperation):
         command: Command = "ALL",
         roles: tuple[Role, ...] = ("public",),
         schema: str = "public",
+        restrictive: bool = False,
     ) -> None:
         """Change a policy to what create_policy would make of the same arguments; ``was`` says what it is now.
 
-        ALTER POLICY can neither change the command nor take an expression away: such a policy is made anew.
+        ALTER POLICY can neither change the command, nor make a policy restrictive or permissive, nor take an
+        expression away: such a policy is made anew.
 
             op.alter_policy("own rows", "hospital_patients", using="(SELECT auth.uid()) = hospital_id",
                             was={"using": "auth.uid() = hospital_id"})
 
         https://www.postgresql.org/docs/current/sql-alterpolicy.html
         """
-        policy = CreatePolicyOp(name, table, using, with_check, command, roles, schema)
+        policy = CreatePolicyOp(name, table, using, with_check, command, roles, schema, restrictive)
         operations.invoke(cls(policy, CreatePolicyOp(name, table, schema=schema, **was)))
 
     def reverse(self) -> AlterPolicyOp:
@@ -172,7 +184,8 @@ class AlterPolicyOp(MigrateOperation):
                 (self.was.with_check, self.policy.with_check),
             )
         )
-        return self.policy.command == self.was.command and not taken_away
+        kept = (self.policy.command, self.policy.restrictive) == (self.was.command, self.was.restrictive)
+        return kept and not taken_away
 
 
 @Operations.register_operation("drop_policy")
@@ -201,7 +214,7 @@ class DropPolicyOp(MigrateOperation):
         return self.was
 
     def to_diff_tuple(self) -> tuple[Any, ...]:
-        return ("remove_policy", self.schema, self.table, self.name)
+        return ("remove_policy", self.schema, self.table, self.name, self.was.kind if self.was else ())
 
 
 @Operations.implementation_for(EnableRowLevelSecurityOp)
@@ -220,9 +233,10 @@ def _disable(operations: Operations, op: DisableRowLevelSecurityOp) -> None:
 def _create(operations: Operations, op: CreatePolicyOp) -> None:
     execute(
         operations,
-        sql.SQL("CREATE POLICY {} ON {} FOR {} TO {}{}").format(
+        sql.SQL("CREATE POLICY {} ON {}{} FOR {} TO {}{}").format(
             sql.Identifier(op.name),
             sql.Identifier(op.schema, op.table),
+            sql.SQL(" AS RESTRICTIVE" if op.restrictive else ""),
             sql.SQL(op.command),
             roles(operations, op.roles),
             _expressions(op),
@@ -276,7 +290,13 @@ def _render_disable(context: AutogenContext, op: DisableRowLevelSecurityOp) -> s
 
 
 def _said(op: CreatePolicyOp) -> dict[str, object]:
-    return given(using=op.using, with_check=op.with_check, command=op.command, roles=op.roles)
+    return given(
+        using=op.using,
+        with_check=op.with_check,
+        command=op.command,
+        roles=op.roles,
+        restrictive=op.restrictive or None,
+    )
 
 
 @renderers.dispatch_for(CreatePolicyOp)

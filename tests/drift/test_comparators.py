@@ -193,7 +193,10 @@ MENDED = {
     "policy restrictive": Drift(
         "local",
         f"DROP {POLICY}; CREATE {POLICY} AS RESTRICTIVE USING ({OWN})",
-        [("local", mark, "policy", f"{VIEW}.own_rows", "") for mark in "-+"],
+        [
+            ("local", "-", "policy", f"{VIEW}.own_rows", "restrictive"),
+            ("local", "+", "policy", f"{VIEW}.own_rows", ""),
+        ],
     ),
     "policy added": Drift(
         "local",
@@ -600,6 +603,33 @@ def test_a_comment_is_compared_where_it_is_declared(copied: Deployment) -> None:
     with copied.owner("cloud") as owner:
         comment = owner.execute("SELECT obj_description('public.hospital_patients'::regclass)").fetchone()
     assert comment == ("who they are",)
+
+
+def test_a_restrictive_policy_is_declared_and_replaced_by_a_permissive_one(copied: Deployment) -> None:
+    """ALTER POLICY cannot turn one into the other."""
+    declared = '[[tables.policies]]\nname = "mfa"\nusing = "true"\nrestrictive = true\n'
+    edit(copied, ("[demo]", f'{declared}tables = ["hospital_patients"]\n\n[demo]'))
+    (found,) = check(copied.config)
+    assert (found.mark, found.name, found.detail) == ("+", "public.hospital_patients.mfa", "restrictive")
+    revision(copied.config, "restrictive", autogenerate=True)
+    upgrade(copied.config)
+    assert check(copied.config) == []
+    assert mfa(copied) == "RESTRICTIVE"
+    edit(copied, ("restrictive = true", "restrictive = false"))
+    assert [(item.mark, item.detail) for item in check(copied.config)] == [("-", "restrictive"), ("+", "")]
+    revision(copied.config, "permissive", autogenerate=True)
+    upgrade(copied.config)
+    assert check(copied.config) == []
+    assert mfa(copied) == "PERMISSIVE"
+    downgrade(copied.config, "0005")
+    assert mfa(copied) == "RESTRICTIVE"
+
+
+def mfa(deployment: Deployment) -> str:
+    """The policy's kind, as the server names it."""
+    with deployment.owner("local") as owner:
+        ((kind,),) = owner.execute("SELECT permissive FROM pg_policies WHERE policyname = 'mfa'").fetchall()
+    return str(kind)
 
 
 def test_what_is_not_in_federation_toml_is_not_managed(copied: Deployment) -> None:

@@ -115,6 +115,20 @@ def test_a_change_of_one_side_leaves_the_other_half_empty(declaring: Deployment)
     upgrade(declaring.config)
 
 
+def test_a_restrictive_policy_that_a_release_drops_comes_back_restrictive(declaring: Deployment) -> None:
+    with declaring.owner("local") as owner:
+        owner.execute("CREATE POLICY mfa ON hospital_patients AS RESTRICTIVE USING (auth.jwt() ->> 'aal' = 'aal2')")
+    (written,) = revision(declaring.config, "no mfa", autogenerate=True)
+    assert (body(str(written.local)), body(str(written.local), "downgrade")) == (["drop_policy"], ["create_policy"])
+    assert_it_runs(declaring)
+
+
+def test_an_empty_default_is_shown(declaring: Deployment) -> None:
+    declare(declaring, ('sa.Column("place", sa.Text())', 'sa.Column("place", sa.Text(), server_default="")'))
+    details = {item.detail for item in check(declaring.config) if item.name == "hospital_patients.place"}
+    assert details == {"default is none and should be ''"}
+
+
 def test_a_new_column_is_both_halves_of_an_expand_release(declaring: Deployment) -> None:
     declare(declaring, ALLERGIES)
     (written,) = generate(declaring, "Allergies")

@@ -119,6 +119,7 @@ SHORTER = replace(VIEW, columns=VIEW.columns[:3], grants={"authenticated": ("SEL
 POLICY = CreatePolicyOp("own röws", LINKED, "(SELECT auth.uid()) = hospital_id", roles=(LINK, SERVICE))
 CHECKED = replace(POLICY, using=f"hospital_id IS NOT NULL AND {QUOTED} IS NOT NULL", with_check="true", roles=(LINK,))
 READING = replace(POLICY, command="SELECT", roles=("public",))
+RESTRICTIVE = replace(POLICY, restrictive=True)
 
 INDEX = CreateIndexConcurrentlyOp(
     'i"ndex % :x',
@@ -242,6 +243,8 @@ CASES = [
     Case("create_policy", "local", replace(CHECKED, name='p"ölicy % :x', table=PLAIN)),
     Case("alter_policy_in_place", "local", AlterPolicyOp(CHECKED, replace(POLICY, roles=(LINK, SERVICE)))),
     Case("alter_policy_by_making_it_anew", "local", AlterPolicyOp(READING, POLICY)),
+    Case("create_restrictive_policy", "local", replace(RESTRICTIVE, table=PLAIN)),
+    Case("alter_policy_into_a_restrictive_one", "local", AlterPolicyOp(RESTRICTIVE, POLICY)),
     Case("drop_policy", "local", POLICY.reverse()),
     Case("create_site_check", "local", CreateSiteCheckOp(PLAIN, "hospital_id")),
     Case("drop_site_check", "local", DropSiteCheckOp(LINKED, "hospital_id")),

@@ -24,7 +24,8 @@ def compare(survey: Survey) -> Iterator[MigrateOperation]:
             found = there.get(policy.name)
             if found is None:
                 yield policy
-            elif found.command != policy.command or not found.permissive:  # ALTER POLICY can change neither
+            elif (found.command, found.permissive) != (policy.command, not policy.restrictive):
+                # ALTER POLICY can change neither.
                 yield DropPolicyOp(policy.name, table.name, schema, _was(found, table.name, schema))
                 yield policy
             elif found != spelled[policy.name]:
@@ -35,4 +36,13 @@ def compare(survey: Survey) -> Iterator[MigrateOperation]:
 
 def _was(facts: PolicyFacts, table: str, schema: str) -> CreatePolicyOp:
     command: Command = facts.command  # type: ignore[assignment]
-    return CreatePolicyOp(facts.name, table, facts.using, facts.with_check, command, tuple(sorted(facts.roles)), schema)
+    return CreatePolicyOp(
+        facts.name,
+        table,
+        facts.using,
+        facts.with_check,
+        command,
+        tuple(sorted(facts.roles)),
+        schema,
+        restrictive=not facts.permissive,
+    )
