@@ -131,6 +131,17 @@ class TablesConfig(_Model):
                 raise ValueError(f"options.{table}.{min(own)} is set by the import")
         return self
 
+    @pydantic.model_validator(mode="after")
+    def _policies_and_comments_of_exported_tables(self) -> TablesConfig:
+        for policy in self.policies or ():
+            for table in policy.tables or ():
+                if table not in self.exported:
+                    raise ValueError(f"policies: {policy.name!r} is of {table}, which is no exported table")
+        for table in self.comments or {}:
+            if table not in self.exported:
+                raise ValueError(f"comments.{table} is of no exported table")
+        return self
+
 
 class AccountsConfig(_Model):
     """Whom the hospital admits, for an app whose policies are per user."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -63,6 +64,25 @@ def test_secrets_in_the_file_are_refused(tmp_path: Path, toml: str) -> None:
 def test_options_of_a_table_that_are_none_are_named(tmp_path: Path, options: str, words: str) -> None:
     with pytest.raises(PreconditionMissing, match=words):
         load(tmp_path, f'[tables]\nexported = ["t"]\n{options}\n')
+
+
+@pytest.mark.parametrize(
+    ("section", "words"),
+    [
+        (
+            '[[tables.policies]]\nname = "own rows"\nusing = "true"\ntables = ["t", "visit_item"]',
+            "policies: 'own rows' is of visit_item, which is no exported table",
+        ),
+        ('[tables.comments]\nvisit_item = "x"', "comments.visit_item is of no exported table"),
+    ],
+)
+def test_policies_and_comments_of_tables_that_are_not_exported_are_refused(
+    tmp_path: Path, section: str, words: str
+) -> None:
+    exported = '[tables]\nexported = ["t"{}]\n{}\n'
+    assert load(tmp_path, exported.format(', "visit_item"', section)).tables.exported == ("t", "visit_item")
+    with pytest.raises(PreconditionMissing, match=re.escape(words)):
+        load(tmp_path, exported.format("", section))
 
 
 def test_statistics_of_no_site_column_are_refused(tmp_path: Path) -> None:
