@@ -15,6 +15,23 @@ from federation.operations.policies import Command, PolicyWas
 from federation.operations.types import NamedType
 from federation.operations.views import RLSView
 
+def add_enum_value(
+    type_name: str,
+    value: str,
+    *,
+    schema: str | None = None,
+    before: str | None = None,
+    after: str | None = None,
+) -> None:
+    """Add the label ``value`` to an enum, beside another one or at the end; one that is there stays where it is.
+
+    Rows, defaults and policies of the same release cannot use it: PostgreSQL wants it committed first.
+
+        op.add_enum_value("queue_status", "postponed", schema="public", after="pending")
+
+    https://www.postgresql.org/docs/current/sql-altertype.html
+    """
+
 def alter_foreign_server(
     name: str,
     *,
@@ -445,6 +462,23 @@ def import_foreign_schema(
                                  tables={"hospital_patients": [sa.Column("id", sa.UUID, nullable=False)]})
 
     https://www.postgresql.org/docs/current/sql-importforeignschema.html
+    """
+
+def keep_enum_value(
+    type_name: str,
+    value: str,
+    *,
+    schema: str | None = None,
+    before: str | None = None,
+    after: str | None = None,
+) -> None:
+    """Do nothing: the way down of ``op.add_enum_value``, since PostgreSQL cannot drop a label.
+
+    It goes with its type. Until then it is unused, and the next way up finds it there.
+
+        op.keep_enum_value("queue_status", "postponed", schema="public", after="pending")
+
+    https://www.postgresql.org/docs/current/sql-altertype.html
     """
 
 def replace_rls_view(

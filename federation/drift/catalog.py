@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -253,18 +254,23 @@ def read_server(connection: Connection, name: str) -> Server | None:
     return None if row is None else Server(dict(row[0]), dict(row[1]))
 
 
+Types: TypeAlias = dict[tuple[str | None, str], tuple[str, ...]]
+"""The labels of enums in their order, none of domains, by schema and name; those on the search path without, too."""
+
 _TYPES = sa.text(
     """
-    SELECT n.nspname, t.typname, pg_type_is_visible(t.oid)
+    SELECT n.nspname, t.typname, pg_type_is_visible(t.oid),
+        ARRAY(SELECT e.enumlabel::text FROM pg_catalog.pg_enum AS e WHERE e.enumtypid = t.oid ORDER BY e.enumsortorder)
     FROM pg_catalog.pg_type AS t JOIN pg_catalog.pg_namespace AS n ON n.oid = t.typnamespace
     WHERE t.typtype IN ('e', 'd')
     """
 )
 
 
-def read_types(connection: Connection) -> set[tuple[str | None, str]]:
-    """The enums and domains by schema and name; those on the search path without a schema, too."""
-    found: set[tuple[str | None, str]] = set()
-    for schema, name, visible in connection.execute(_TYPES):
-        found |= {(schema, name), (None, name)} if visible else {(schema, name)}
+def read_types(connection: Connection) -> Types:
+    """The enums and domains of this database."""
+    found: Types = {}
+    for schema, name, visible, labels in connection.execute(_TYPES):
+        for key in [(schema, name), (None, name)] if visible else [(schema, name)]:
+            found[key] = tuple(labels)
     return found

@@ -16,6 +16,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from psycopg import sql
+from psycopg.errors import InvalidTextRepresentation
 from sqlalchemy import Column, Computed, Table
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import Connection
@@ -24,7 +25,7 @@ from sqlalchemy.engine.reflection import ObjectKind
 
 from federation.config import Config
 from federation.databases import ddl
-from federation.drift.catalog import Relation, Server, read_relations, read_server, read_types
+from federation.drift.catalog import Relation, Server, Types, read_relations, read_server, read_types
 from federation.drift.declared import Declared, named_types, server_default
 from federation.errors import Refused, Side
 from federation.operations.deployment import LINK, SERVICE, LinkRole
@@ -44,8 +45,7 @@ class Survey:
     spelled: dict[str, Relation]
     bodies: dict[str, str] = field(default_factory=dict)
     server: Server | None = None
-    types: set[tuple[str | None, str]] = field(default_factory=set)
-    """As `read_types` has them."""
+    types: Types = field(default_factory=dict)
     hospital: dict[str, Relation] | None = None
     """The hospital's tables as they arrive over the link; None when it was not asked."""
 
@@ -101,7 +101,17 @@ def survey(connection: Connection, side: Side, declared: Declared, *, ask_hospit
         if names:
             _refuse_sequences(declared)
             _refuse_unknown_types(found)
-            connection.execute(ddl(sql.SQL(";\n").join(_make(found))))
+            try:
+                connection.execute(ddl(sql.SQL(";\n").join(_make(found))))
+            except sa.exc.DBAPIError as error:
+                if isinstance(error.orig, InvalidTextRepresentation) and "enum" in str(error.orig).lower():
+                    raise Refused(
+                        "a declared default, policy or predicate has a label that the enum there lacks "
+                        f"({error.orig.diag.message_primary})",
+                        side=side,
+                        hint="let a release add the label first, and declare what uses it after that",
+                    ) from error
+                raise
             schema = connection.exec_driver_sql("SELECT pg_my_temp_schema()::regnamespace::text").scalar_one()
             views = [_view_name(n) for n, _ in enumerate(names)]
             made = read_relations(connection, [schema], [*names, *views])

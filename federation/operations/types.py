@@ -18,7 +18,7 @@ from alembic.operations import MigrateOperation, Operations
 from psycopg import sql
 from sqlalchemy.dialects import postgresql
 
-from federation.operations.rendering import call
+from federation.operations.rendering import call, given
 from federation.operations.statements import execute, expression, type_sql
 
 if TYPE_CHECKING:
@@ -78,6 +78,84 @@ class DropTypeOp(MigrateOperation):
         return ("remove_type", self.type_.schema, self.type_.name)
 
 
+@Operations.register_operation("add_enum_value")
+@dataclass(eq=False)
+class AddEnumValueOp(MigrateOperation):
+    """Add a label to an enum."""
+
+    type_name: str
+    value: str
+    schema: str | None = None
+    before: str | None = None
+    after: str | None = None
+
+    @classmethod
+    def add_enum_value(
+        cls,
+        operations: Operations,
+        type_name: str,
+        value: str,
+        *,
+        schema: str | None = None,
+        before: str | None = None,
+        after: str | None = None,
+    ) -> None:
+        """Add the label ``value`` to an enum, beside another one or at the end; one that is there stays where it is.
+
+        Rows, defaults and policies of the same release cannot use it: PostgreSQL wants it committed first.
+
+            op.add_enum_value("queue_status", "postponed", schema="public", after="pending")
+
+        https://www.postgresql.org/docs/current/sql-altertype.html
+        """
+        operations.invoke(cls(type_name, value, schema, before, after))
+
+    def reverse(self) -> KeepEnumValueOp:
+        return KeepEnumValueOp(self.type_name, self.value, self.schema, self.before, self.after)
+
+    def to_diff_tuple(self) -> tuple[Any, ...]:
+        return ("add_enum_value", self.schema, self.type_name, (self.value,))
+
+
+@Operations.register_operation("keep_enum_value")
+@dataclass(eq=False)
+class KeepEnumValueOp(MigrateOperation):
+    """Leave a label that a release has added: PostgreSQL drops none, and an unused one does no harm."""
+
+    type_name: str
+    value: str
+    schema: str | None = None
+    before: str | None = None
+    after: str | None = None
+
+    @classmethod
+    def keep_enum_value(
+        cls,
+        operations: Operations,
+        type_name: str,
+        value: str,
+        *,
+        schema: str | None = None,
+        before: str | None = None,
+        after: str | None = None,
+    ) -> None:
+        """Do nothing: the way down of ``op.add_enum_value``, since PostgreSQL cannot drop a label.
+
+        It goes with its type. Until then it is unused, and the next way up finds it there.
+
+            op.keep_enum_value("queue_status", "postponed", schema="public", after="pending")
+
+        https://www.postgresql.org/docs/current/sql-altertype.html
+        """
+        operations.invoke(cls(type_name, value, schema, before, after))
+
+    def reverse(self) -> AddEnumValueOp:
+        return AddEnumValueOp(self.type_name, self.value, self.schema, self.before, self.after)
+
+    def to_diff_tuple(self) -> tuple[Any, ...]:
+        return ("keep_enum_value", self.schema, self.type_name, (self.value,))
+
+
 def _name(type_: NamedType) -> sql.Identifier:
     if type_.name is None or (isinstance(type_, sa.Enum) and not type_.native_enum):
         raise ValueError(f"{type_!r} is no type of the database's own: an enum needs a name and native_enum")
@@ -118,6 +196,22 @@ def _drop(operations: Operations, op: DropTypeOp) -> None:
     execute(operations, sql.SQL("DROP {} {}").format(sql.SQL(kind), _name(op.type_)))
 
 
+@Operations.implementation_for(AddEnumValueOp)
+def _add_value(operations: Operations, op: AddEnumValueOp) -> None:
+    name = sql.Identifier(*(part for part in (op.schema, op.type_name) if part))
+    parts = [sql.SQL("ALTER TYPE {} ADD VALUE IF NOT EXISTS {}").format(name, sql.Literal(op.value))]
+    if op.before is not None:
+        parts.append(sql.SQL("BEFORE {}").format(sql.Literal(op.before)))
+    elif op.after is not None:
+        parts.append(sql.SQL("AFTER {}").format(sql.Literal(op.after)))
+    execute(operations, sql.Composed(parts).join(" "))
+
+
+@Operations.implementation_for(KeepEnumValueOp)
+def _keep_value(_operations: Operations, _op: KeepEnumValueOp) -> None:
+    """The label stays."""
+
+
 @renderers.dispatch_for(CreateTypeOp)
 def _render_create(context: AutogenContext, op: CreateTypeOp) -> str:
     return call(context, "create_type", op.type_)
@@ -126,3 +220,15 @@ def _render_create(context: AutogenContext, op: CreateTypeOp) -> str:
 @renderers.dispatch_for(DropTypeOp)
 def _render_drop(context: AutogenContext, op: DropTypeOp) -> str:
     return call(context, "drop_type", op.type_)
+
+
+@renderers.dispatch_for(AddEnumValueOp)
+def _render_add_value(context: AutogenContext, op: AddEnumValueOp) -> str:
+    where = given(schema=op.schema, before=op.before, after=op.after)
+    return call(context, "add_enum_value", op.type_name, op.value, **where)
+
+
+@renderers.dispatch_for(KeepEnumValueOp)
+def _render_keep_value(context: AutogenContext, op: KeepEnumValueOp) -> str:
+    where = given(schema=op.schema, before=op.before, after=op.after)
+    return call(context, "keep_enum_value", op.type_name, op.value, **where)

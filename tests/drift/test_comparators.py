@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
+import psycopg
 import pytest
 from deployments import copy_root
 
 from federation.drift.check import check
+from federation.errors import Refused
 from federation.lockstep import downgrade, upgrade
 from federation.scaffold import revision
+from federation.servers.pair import SITE_ID
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -701,3 +706,128 @@ def test_a_type_is_looked_for_in_its_schema(copied: Deployment) -> None:
     for side in ("local", "cloud"):
         change(copied, Drift(side, "CREATE TYPE other.mood AS ENUM ('pending')", []))
     assert not [item for item in check(copied.config) if item.what == "type"]
+
+
+VISITS = """
+visits = sa.Table(
+    "visits",
+    metadata,
+    _id(),
+    sa.Column("hospital_id", sa.Uuid(), nullable=False),
+    sa.Column("kind", sa.Enum("visit", "surgery", name="visit_kind", schema="public"), server_default="visit"),
+    sa.Column("steps", sa.ARRAY(sa.Enum("seen", "paid", name="visit_step"))),
+    sa.PrimaryKeyConstraint("id", name="visits_pkey"),
+)
+"""
+
+
+@pytest.fixture
+def visited(declaring: Deployment) -> Deployment:
+    """With a table that has an enum and an array of another, made by a release."""
+    models = declaring.root / "versions" / "models.py"
+    models.write_text(models.read_text() + VISITS)
+    edit(declaring, ("exported = [", 'exported = ["visits", '))
+    revision(declaring.config, "visits", autogenerate=True)
+    upgrade(declaring.config)
+    return declaring
+
+
+def redeclare(deployment: Deployment, *pairs: tuple[str, str]) -> None:
+    """Change versions/models.py, which something has imported."""
+    models = deployment.root / "versions" / "models.py"
+    text = models.read_text()
+    for old, new in pairs:
+        assert old in text
+        text = text.replace(old, new, 1)
+    models.write_text(text)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "versions"]:
+        del sys.modules[name]
+    importlib.invalidate_caches()
+
+
+def labels(deployment: Deployment, side: str, enum: str) -> list[str]:
+    with deployment.owner(side) as owner:
+        ((found,),) = owner.execute("SELECT enum_range(NULL::" + enum + ")::text[]").fetchall()  # type: ignore[call-overload]
+    return list(found)
+
+
+def test_a_label_that_the_hospital_alone_has_is_found_and_declaring_it_adds_it_in_the_cloud(
+    visited: Deployment,
+) -> None:
+    change(visited, Drift("local", "ALTER TYPE visit_kind ADD VALUE 'phone call'", []))
+    visited.load({"visits": [{"kind": "phone call"}]})
+    read = "SELECT kind::text FROM visits"
+    with visited.as_user() as caller, pytest.raises(psycopg.errors.InvalidTextRepresentation):
+        caller.execute(read)
+    surplus = ("local", "~", "enum", "public.visit_kind", "has 'phone call', which is not declared: declare it")
+    assert_found(visited, Drift("local", "", [surplus]))
+    redeclare(visited, ('"surgery"', '"surgery", "phone call"'))
+    assert_found(visited, Drift("cloud", "", [("cloud", "+", "enum value", "public.visit_kind", "phone call")]))
+    (written,) = revision(visited.config, "phone calls", autogenerate=True)
+    assert written.phase == "expand"
+    upgrade(visited.config)
+    assert check(visited.config) == []
+    with visited.as_user() as caller:
+        assert caller.execute(read).fetchall() == [("phone call",)]
+
+
+def test_declared_labels_are_added_on_both_sides_where_they_belong_up_down_and_up(visited: Deployment) -> None:
+    redeclare(visited, ('"visit", "surgery"', '"call", "visit", "it\'s", "surgery", "last"'), ('"paid"', '"paid", "%"'))
+    added = [("public.visit_kind", "call"), ("public.visit_kind", "it's"), ("public.visit_kind", "last")]
+    rows = [(side, "+", "enum value", *row) for side in ("local", "cloud") for row in [*added, ("visit_step", "%")]]
+    assert_found(visited, Drift("local", "", rows))
+    revision(visited.config, "labels", autogenerate=True)
+    upgrade(visited.config)
+    assert check(visited.config) == []
+    downgrade(visited.config, "0005")
+    upgrade(visited.config)
+    assert check(visited.config) == []
+    for side in ("local", "cloud"):
+        assert labels(visited, side, "visit_kind") == ["call", "visit", "it's", "surgery", "last"]
+    with visited.as_user() as caller:
+        insert = "INSERT INTO visits (hospital_id, kind, steps) VALUES (%s, 'it''s', '{seen,%%}') RETURNING kind::text"
+        assert caller.execute(insert, [SITE_ID]).fetchall() == [("it's",)]
+    downgrade(visited.config, "base")
+    assert labels_are_gone(visited)
+
+
+def labels_are_gone(deployment: Deployment) -> bool:
+    """With the types that had them."""
+    query = "SELECT to_regtype('public.visit_kind') IS NULL"
+    return all(deployment.look(side, query) == [(True,)] for side in ("local", "cloud"))
+
+
+@pytest.mark.parametrize(
+    ("side", "statement", "words"),
+    [
+        ("cloud", "ALTER TYPE visit_kind ADD VALUE 'x'", "has 'x', which is not declared: declare it"),
+        (
+            "local",
+            "ALTER TYPE visit_kind RENAME VALUE 'surgery' TO 'operation'",
+            "has 'operation', which is not declared and lacks 'surgery': ALTER TYPE public.visit_kind RENAME VALUE",
+        ),
+        (
+            "cloud",
+            "ALTER TYPE visit_kind RENAME TO old; CREATE TYPE visit_kind AS ENUM ('surgery', 'visit'); "
+            "ALTER FOREIGN TABLE federation_link.visits ALTER kind TYPE visit_kind",
+            "has them in the order 'surgery', 'visit', and declared is 'visit', 'surgery': declare",
+        ),
+    ],
+    ids=["surplus", "renamed", "in another order"],
+)
+def test_labels_that_a_release_cannot_mend_are_reported(
+    visited: Deployment, side: str, statement: str, words: str
+) -> None:
+    if "FOREIGN" in statement:
+        with visited.owner("cloud") as owner:
+            owner.execute("DROP VIEW visits")
+    change(visited, Drift(side, statement, []))
+    found = [item for item in check(visited.config) if item.what == "enum"]
+    assert [(item.side, item.mark, item.name) for item in found] == [(side, "~", "public.visit_kind")]
+    assert words in found[0].detail
+
+
+def test_a_default_of_a_label_that_no_release_has_added_yet_is_refused(visited: Deployment) -> None:
+    redeclare(visited, ('"surgery"', '"surgery", "call"'), ('server_default="visit"', 'server_default="call"'))
+    with pytest.raises(Refused, match=r'invalid input value for enum visit_kind: "call".*add the label first'):
+        check(visited.config)

@@ -45,7 +45,7 @@ from federation.operations.policies import (
     EnableRowLevelSecurityOp,
 )
 from federation.operations.servers import AlterForeignServerOp, CreateForeignServerOp, DropForeignServerOp
-from federation.operations.types import CreateTypeOp, DropTypeOp
+from federation.operations.types import AddEnumValueOp, CreateTypeOp, DropTypeOp
 from federation.operations.user_mappings import AlterUserMappingOp, CreateUserMappingOp, DropUserMappingOp
 from federation.operations.views import CreateRLSViewOp, DropRLSViewOp, ReplaceRLSViewOp, RLSView
 
@@ -225,6 +225,14 @@ CASES = [
     Case("revoke_from_a_view", "cloud", RevokeOp(("SELECT",), VIEWED, (ODD_ROLE,))),
     Case("create_enum", "cloud", CreateTypeOp(NEW_TYPE)),
     Case("create_domain", "cloud", CreateTypeOp(NEW_DOMAIN)),
+    Case("add_enum_value", "cloud", AddEnumValueOp(str(MOOD.name), f"{VALUE} 2", "public", after=VALUE), alone=True),
+    Case("add_first_enum_value", "cloud", AddEnumValueOp(str(MOOD.name), "", before="calm"), alone=True),
+    Case(
+        "keep_enum_value",
+        "cloud",
+        AddEnumValueOp(str(MOOD.name), f"{VALUE} 2", "public", after=VALUE).reverse(),
+        alone=True,
+    ),
     Case("drop_enum", "cloud", DropTypeOp(MOOD)),
     Case("drop_domain", "cloud", DropTypeOp(DOSE)),
     Case(

@@ -1,0 +1,2 @@
+ALTER TYPE "mo""od %" ADD VALUE IF NOT EXISTS '' BEFORE 'calm';
+
