@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
@@ -53,11 +55,11 @@ def check(
     if any(step.direction is Direction.UP for step in steps):
         for side, session in sessions.items():
             preconditions.require(session, config, side)
-        refuse_tables_in_the_way(config, "cloud", sessions["cloud"])
+        refuse_tables_in_the_way(config, "cloud", sessions["cloud"], releases, steps)
         if not no_hospital_yet:
             require_link(config, sessions["cloud"])
         if at_base:
-            refuse_tables_in_the_way(config, "local", sessions["local"])
+            refuse_tables_in_the_way(config, "local", sessions["local"], releases, steps)
     for step in steps:
         module = releases.script(step.side, step.release).module
         if step.direction is Direction.DOWN and not hasattr(module, "downgrade"):
@@ -99,15 +101,22 @@ def require_link(config: Config, cloud: Connection) -> None:
         cloud.rollback()
 
 
-def refuse_tables_in_the_way(config: Config, side: Side, connection: Connection) -> None:
-    """Raise Refused when something of an exported table's name stands where the toolkit will make its own."""
+def refuse_tables_in_the_way(
+    config: Config, side: Side, connection: Connection, releases: Releases, steps: list[Step]
+) -> None:
+    """Raise Refused when something of an exported table's name stands where ``steps`` will make the toolkit's own.
+
+    Of tables that no file of theirs names nothing is made: the first release may hold the link alone.
+    """
     tables = config.tables
-    found = connection.execute(_IN_THE_WAY, {"schema": tables.schema_, "names": list(tables.exported)}).all()
+    files = [Path(releases.script(side, step.release).path).read_text("utf-8") for step in steps if step.side == side]
+    names = [name for name in tables.exported if any(name in text for text in files)]
+    found = connection.execute(_IN_THE_WAY, {"schema": tables.schema_, "names": names}).all()
     connection.rollback()
     if found:
-        names = ", ".join(f"{kind} {tables.schema_}.{name}" for name, kind in found)
+        relations = ", ".join(f"{kind} {tables.schema_}.{name}" for name, kind in found)
         raise Refused(
-            f"in the way: {names}",
+            f"in the way: {relations}",
             side=side,
             hint=f"nothing was changed; move it away (ALTER TABLE {tables.schema_}.{found[0].relname} SET SCHEMA …), "
             "upgrade, then copy its rows",

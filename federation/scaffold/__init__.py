@@ -3,6 +3,7 @@
 With autogenerate the local half is what Alembic and the comparators find between the declared tables and the
 hospital; the cloud half comes from the same declarations against the cloud's catalog, so it fits what the local half
 will have made. What removes something goes into a contract release of its own, after an expand release with the rest.
+The first release holds the link and nothing else: what is declared stands on it, and is compared once it is there.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from federation.databases import SIDES
 from federation.environments import alembic_config
 from federation.errors import FederationError, PendingChanges, Refused, Side
 from federation.lockstep import Releases
+from federation.scaffold.first import first
 from federation.scaffold.phases import split
 
 Phase: TypeAlias = Literal["expand", "contract"]
@@ -42,7 +44,7 @@ class Written:
 
 
 def revision(config: Config, message: str, *, autogenerate: bool = False) -> list[Written]:
-    """Write the pair of files of the next release; with ``autogenerate`` none, one, or two releases.
+    """Write the pair of files of the next release; with ``autogenerate`` none, one, or two releases, or the `first`.
 
     Raises PendingChanges when a database is not at the newest release, Refused when the ids are not numbers.
     """
@@ -51,7 +53,7 @@ def revision(config: Config, message: str, *, autogenerate: bool = False) -> lis
     if not last.isdigit():
         raise Refused(f"release {last} has no number that another could follow", hint="name releases 0001, 0002, …")
     phases: tuple[Phase, ...] = ("expand",)
-    if autogenerate:
+    if autogenerate and releases.ids:
         found = {side: _find(config, side, message) for side in SIDES}
         phases = tuple(phase for phase in ("expand", "contract") if any(getattr(f, phase) for f in found.values()))
     ids = [f"{int(last) + 1 + n:0{len(last)}d}" for n, _ in enumerate(phases)]
@@ -96,6 +98,10 @@ def _find(config: Config, side: Side, message: str) -> Any:
 def _write(
     config: Config, side: Side, message: str, phases: dict[str, Phase], last: str, *, autogenerate: bool
 ) -> list[Path]:
+    def link(_context: object, _revision: object, directives: list[MigrationScript]) -> None:
+        (template,) = directives
+        template.upgrade_ops, template.downgrade_ops = first(config, side)
+
     def pair(_context: object, _revision: object, directives: list[MigrationScript]) -> None:
         (template,) = directives
         found = split(template.upgrade_ops.ops if template.upgrade_ops is not None else [])
@@ -116,12 +122,11 @@ def _write(
             )
             head = release
 
-    # Without autogenerate Alembic runs no environment, asks no database and calls no hook.
-    written = (
-        _alembic_revision(config, side, message, pair, autogenerate=True)
-        if autogenerate
-        else _alembic_revision(config, side, message, None, autogenerate=False, rev_id=next(iter(phases)))
-    )
+    if autogenerate and last != "0000":
+        written = _alembic_revision(config, side, message, pair, autogenerate=True)
+    else:
+        hook = link if autogenerate else None
+        written = _alembic_revision(config, side, message, hook, autogenerate=False, rev_id=next(iter(phases)))
     paths = [Path(script.path) for script in written]
     for path, phase in zip(paths, phases.values(), strict=True):
         text = path.read_text(encoding="utf-8")
@@ -138,9 +143,12 @@ def _alembic_revision(
     autogenerate: bool,
     rev_id: str | None = None,
 ) -> list[Any]:
+    settings = alembic_config(config, side, federation_scaffold=True)
+    # Alembic calls a hook where it runs the environment, which without autogenerate it does when told to.
+    settings.set_main_option("revision_environment", str(hook is not None))
     try:
         made = command.revision(
-            alembic_config(config, side, federation_scaffold=True),
+            settings,
             message,
             autogenerate=autogenerate,
             rev_id=rev_id,

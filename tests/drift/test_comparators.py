@@ -60,6 +60,11 @@ ALTER_FOREIGN, ALTER_LOCAL, POLICY = f"ALTER FOREIGN TABLE {LINKED}", "ALTER TAB
 ONLY_PATIENTS, WITH_STATUS = TABLES[:1], TABLES[1:]
 
 MENDED = {
+    "site check dropped": Drift(
+        "local",
+        f"{ALTER_LOCAL} DROP CONSTRAINT {{t}}_site_check",
+        [("local", "+", "site check", "public.{t}.hospital_id", "")],
+    ),
     "server option changed": Drift(
         "cloud", f"{SERVER} (SET fetch_size '7')", [("cloud", "~", "foreign server", "hospital", "fetch_size=2000")], ()
     ),
@@ -346,6 +351,12 @@ REPORTED = {
             ),
         ],
     ),
+    "site check of another site": Drift(
+        "local",
+        "ALTER TABLE hospital_patients DROP CONSTRAINT hospital_patients_site_check, "
+        f"ADD CONSTRAINT hospital_patients_site_check CHECK (hospital_id <> '{SITE_ID}')",
+        [("local", "~", "site check", "hospital_patients_site_check", "is CHECK ((hospital_id <> ")],
+    ),
     "an owner's view over ours": Drift(
         "cloud",
         "CREATE VIEW public.over_ours AS SELECT * FROM public.hospital_patients; "
@@ -516,6 +527,16 @@ def test_what_no_release_can_mend_is_found(federated: Deployment, drift: Drift) 
     assert_found(federated, drift)
 
 
+@pytest.mark.filterwarnings("ignore:Can't validate argument 'dialect_options'")  # SQLAlchemy's, of NOT VALID
+def test_a_site_check_that_was_never_validated_is_found(federated: Deployment) -> None:
+    name = "hospital_queues_site_check"
+    again = f"ADD CONSTRAINT {name} CHECK (hospital_id = '{SITE_ID}') NOT VALID"
+    found = [("local", "~", "site check", name, "rows of before: ALTER TABLE public.hospital_queues VALIDATE")]
+    drift = Drift("local", f"ALTER TABLE hospital_queues DROP CONSTRAINT {name}, {again}", found)
+    change(federated, drift)
+    assert_found(federated, drift)
+
+
 def test_what_nobody_declared_is_left_alone(federated: Deployment) -> None:
     for drift in LEFT_ALONE.values():
         change(federated, drift)
@@ -566,13 +587,14 @@ def test_the_owner_of_a_view_is_compared(federated: Deployment) -> None:
     assert "belongs to supabase_admin" in found.detail
 
 
-def test_a_table_in_the_place_of_a_view_is_found_and_not_replaced(federated: Deployment) -> None:
+def test_a_table_in_the_place_of_a_view_is_found_beside_the_view_that_is_missing(federated: Deployment) -> None:
     with federated.owner("cloud") as owner:
         owner.execute("DROP VIEW public.hospital_patients")
         owner.execute("CREATE TABLE public.hospital_patients (id uuid)")
-    (found,) = check(federated.config)
-    assert (found.mark, found.what, found.name) == ("~", "table", "public.hospital_patients")
-    assert "SET SCHEMA" in found.detail
+    view, table = check(federated.config)
+    assert (view.mark, view.what, view.name) == ("+", "rls view", "public.hospital_patients")
+    assert (table.mark, table.what, table.name) == ("~", "table", "public.hospital_patients")
+    assert "SET SCHEMA" in table.detail
 
 
 def test_a_link_that_was_dropped_altogether_is_made_anew(copied: Deployment) -> None:

@@ -36,6 +36,7 @@ def compare(survey: Survey) -> Iterator[MigrateOperation]:
         if there is None:
             yield CreateRLSViewOp(declared)
         elif there.kind != "v":
+            yield CreateRLSViewOp(declared)
             yield Finding("table", str(declared), "is in the way of the view", f"ALTER TABLE {declared} SET SCHEMA …")
         elif differing := tuple(_differing(survey, table, declared, there)):
             yield ReplaceDifferingView(declared, view_was(survey, table, there), differing)
