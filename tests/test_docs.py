@@ -138,6 +138,21 @@ def test_every_command_and_option_named_in_a_page_exists(page: Path) -> None:
                 assert any(word in option.opts for option in command.params), f"federation {span}"
 
 
+def test_every_key_of_federation_toml_is_explained() -> None:
+    text = (ROOT / "docs" / "own-app.md").read_text().partition("## federation.toml")[2]
+    models = (
+        config.LinkConfig,
+        config.RolesConfig,
+        config.TablesConfig,
+        config.PolicyConfig,
+        config.AccountsConfig,
+        config.DatabaseConfig,
+    )
+    keys = {field.alias or name for model in models for name, field in model.model_fields.items()}
+    named = set(re.findall(r"\w+", text))
+    assert keys - named == {"password", "service_password"}  # which are never in it
+
+
 def test_the_readme_names_every_command() -> None:
     named = set(re.findall(r"^\| `federation (\w+)", README.read_text(), re.MULTILINE))
     assert named == set(main.list_commands(click.Context(main)))
