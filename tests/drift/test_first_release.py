@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
+from deployments import ROOT
 
 from federation.servers.pair import SITE_ID
 
@@ -107,6 +109,29 @@ def test_an_app_of_its_own_is_taken_over_release_by_release(clinic: Deployment) 
     said(clinic, "downgrade", "base", "--yes")
     said(clinic, "upgrade")
     assert "as declared" in said(clinic, "check")
+
+
+HALVES = re.findall(r"^~~~python\n(.*?)^~~~$", (ROOT / "docs" / "drift.md").read_text(), re.MULTILINE | re.DOTALL)
+
+
+def test_a_column_is_renamed_as_the_page_says(clinic: Deployment) -> None:
+    for what in ("the link", "the tables"):
+        said(clinic, "revision", "-m", what, "--autogenerate")
+        said(clinic, "upgrade")
+    with clinic.as_user() as caller:
+        caller.execute("INSERT INTO visits (reason) VALUES ('fever')")
+    (clinic.root / "clinic.py").write_text(MODELS.replace('"reason"', '"complaint"'))
+    for side, half in zip(("local", "cloud"), HALVES, strict=True):
+        head = "from alembic import op\n\nrevision = '0003'\ndown_revision = '0002'\n\n\n"
+        (clinic.root / "versions" / side / "0003_complaint.py").write_text(head + half)
+    said(clinic, "upgrade")
+    assert "as declared" in said(clinic, "check")
+    with clinic.as_user() as caller:
+        assert caller.execute("SELECT complaint FROM visits").fetchall() == [("fever",)]
+    said(clinic, "downgrade", "-1", "--yes")
+    with clinic.as_user() as caller:
+        assert caller.execute("SELECT reason FROM visits").fetchall() == [("fever",)]
+    said(clinic, "upgrade")
 
 
 def test_the_first_release_is_the_link_and_the_next_one_waits_for_it(clinic: Deployment) -> None:
