@@ -24,6 +24,8 @@ class ColumnFacts:
     """An identity or serial column, or of a foreign table one that the hospital numbers."""
     statistics_target: int
     """-1 is the server's default."""
+    generated: str
+    """pg_attribute.attgenerated: ``s`` is STORED, ``v`` VIRTUAL; empty is neither."""
     remote_name: str | None
     """Of a foreign table, where it says it."""
 
@@ -122,7 +124,7 @@ _COLUMNS = sa.text(
         a.attidentity <> '' OR coalesce(pg_get_expr(d.adbin, d.adrelid) LIKE 'nextval(%', false)
             OR a.attgenerated = 's'
                 AND pg_get_expr(d.adbin, d.adrelid) = 'NULL::' || format_type(a.atttypid, a.atttypmod),
-        coalesce(a.attstattarget, -1),
+        coalesce(a.attstattarget, -1), a.attgenerated,
         (SELECT o.option_value FROM pg_options_to_table(a.attfdwoptions) AS o WHERE o.option_name = 'column_name')
     FROM pg_catalog.pg_attribute AS a
     JOIN pg_catalog.pg_class AS c ON c.oid = a.attrelid
@@ -210,11 +212,8 @@ def read_relations(
             server,
             dict(server_options),
         )
-    for schema, name, column, type_, not_null, default, numbered, target, remote in connection.execute(
-        _COLUMNS, chosen
-    ):
-        facts = ColumnFacts(column, type_, not_null, default, numbered, target, remote)
-        found[schema, name].columns[column] = facts
+    for schema, name, column, *facts in connection.execute(_COLUMNS, chosen):
+        found[schema, name].columns[column] = ColumnFacts(column, *facts)
     for schema, name, policy, command, roles, using, with_check, permissive in connection.execute(_POLICIES, chosen):
         facts_of_policy = PolicyFacts(policy, command, frozenset(roles), using, with_check, permissive)
         found[schema, name].policies[policy] = facts_of_policy

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from alembic.operations.ops import AlterColumnOp
 from alembic.util import PriorityDispatchResult
-from sqlalchemy import Column, DefaultClause
+from sqlalchemy import Column, Computed, DefaultClause
+
+from federation.drift.compare.serial import is_other_kind
 
 if TYPE_CHECKING:
     from alembic.autogenerate.api import AutogenContext
@@ -49,9 +51,16 @@ def compare_server_default(
     there: Column[Any],
     declared: Column[Any],
 ) -> PriorityDispatchResult:
-    """An exported table's default; what has none to compare is left to Alembic."""
+    """An exported table's default; what has none to compare is left to Alembic.
+
+    What it would only warn of, or write so that it cannot run, compare/generated.py and compare/serial.py find.
+    """
     spelled, defaults = _spelled(context, schema, table, name), (there.server_default, declared.server_default)
-    if spelled is None or not all(isinstance(default, DefaultClause | None) for default in defaults):
+    if spelled is None:
+        return PriorityDispatchResult.CONTINUE
+    if any(isinstance(default, Computed) for default in defaults) or is_other_kind(declared, spelled[0]):
+        return PriorityDispatchResult.STOP
+    if not all(isinstance(default, DefaultClause | None) for default in defaults):
         return PriorityDispatchResult.CONTINUE
     if (spelled[0].default or "").startswith("nextval("):  # a serial column's is not declared
         return PriorityDispatchResult.CONTINUE

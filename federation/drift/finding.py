@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 from alembic.autogenerate.render import renderers
 from alembic.operations import MigrateOperation, Operations
+
+from federation.errors import Refused
 
 
 @dataclass(eq=False)
@@ -27,6 +29,11 @@ class Finding(MigrateOperation):
         return ("differs", self.what, self.name, self.detail, self.hint)
 
 
+@dataclass(eq=False)
+class ByHand(Finding):
+    """A difference that a release closes which is written by hand: autogenerate refuses to write one without it."""
+
+
 @Operations.implementation_for(Finding)
 def _nothing(_operations: Operations, _op: Finding) -> None:
     """A finding is read by people; running it does nothing."""
@@ -35,3 +42,8 @@ def _nothing(_operations: Operations, _op: Finding) -> None:
 @renderers.dispatch_for(Finding)
 def _render(_context: object, op: Finding) -> str:
     return f"pass  # {op.what} {op.name}: {op.detail}; {op.hint}".replace("\n", " ")
+
+
+@renderers.dispatch_for(ByHand)
+def _refuse(_context: object, op: ByHand) -> NoReturn:
+    raise Refused(f"{op.what} {op.name} {op.detail}", side="local", hint=op.hint)

@@ -30,7 +30,7 @@ from federation.drift.declared import Declared, named_types, server_default
 from federation.errors import Refused, Side
 from federation.operations.deployment import LINK, SERVICE, LinkRole
 from federation.operations.policies import CreatePolicyOp
-from federation.operations.statements import column_definition, key, reflected, type_sql
+from federation.operations.statements import column_definition, foreign_column_definition, key, reflected, type_sql
 from federation.operations.views import RLSView
 
 
@@ -100,6 +100,7 @@ def survey(connection: Connection, side: Side, declared: Declared, *, ask_hospit
         found = Survey(side, connection, declared, relations, {}, server=server, types=types)
         if names:
             _refuse_sequences(declared)
+            _refuse_virtual(found)
             _refuse_unknown_types(found)
             try:
                 connection.execute(ddl(sql.SQL(";\n").join(_make(found))))
@@ -139,6 +140,23 @@ def _refuse_sequences(declared: Declared) -> None:
                 raise Refused(
                     f"column {place} is declared with a sequence (nextval), which the cloud does not have",
                     hint="declare sa.Identity(), or an integer primary key without a default, which is serial",
+                )
+
+
+def _refuse_virtual(survey: Survey) -> None:
+    """Raise Refused for a column that SQLAlchemy makes VIRTUAL at the hospital: on 18, unless it is declared as STORED.
+
+    IMPORT brings such a column as an ordinary one, of which postgres_fdw would send a value.
+    """
+    is_default = (survey.connection.dialect.server_version_info or ()) >= (18,)
+    for table in survey.declared.tables if survey.side == "local" else ():
+        for column in table.columns:
+            persisted = column.computed is None or column.computed.persisted
+            if persisted is False or (persisted is None and is_default):
+                raise Refused(
+                    f"column {table.name}.{column.name} is VIRTUAL, which a foreign table's column cannot stand for",
+                    side="local",
+                    hint="declare sa.Computed(…, persisted=True)",
                 )
 
 
@@ -227,7 +245,7 @@ def _make(survey: Survey) -> Iterator[sql.Composable]:
         for column in table.columns:
             default = server_default(column)
             clause = [] if default is None else [sql.SQL("DEFAULT {}").format(verbatim(default))]
-            definitions.append(sql.Composed([column_definition(column), *clause]).join(" "))
+            definitions.append(sql.Composed([_column_definition(survey, table, column), *clause]).join(" "))
         name = sql.Identifier("pg_temp", table.name)
         yield sql.SQL("CREATE TABLE {} ({})").format(name, sql.SQL(", ").join(definitions))
         if survey.side == "local":
@@ -236,6 +254,17 @@ def _make(survey: Survey) -> Iterator[sql.Composable]:
             view = survey.view(table)
             if set(view.columns) <= set(source.columns):
                 yield _view(view, _view_name(number))
+
+
+def _column_definition(survey: Survey, table: Table, column: Column[Any]) -> sql.Composed:
+    """With the expression of a generated column, where there is one at the hospital to compare it with.
+
+    What a new one names may be the same release's to make.
+    """
+    there = survey.table(table.name)
+    if column.computed is None or survey.side != "local" or there is None or column.name not in there.columns:
+        return column_definition(column)
+    return foreign_column_definition(column)
 
 
 def _policy(survey: Survey, policy: CreatePolicyOp) -> sql.Composed:

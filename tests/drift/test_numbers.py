@@ -273,6 +273,95 @@ def test_a_sequence_that_a_declaration_names_is_refused(declaring: Deployment, d
     assert "sa.Identity()" in (raised.value.hint or "")
 
 
+EXPRESSION = "'V-' || (id)::text"
+
+
+@pytest.mark.parametrize(
+    ("statement", "found_there"),
+    [
+        ("ALTER TABLE visits ALTER code DROP EXPRESSION", "not generated"),
+        (
+            "ALTER TABLE visits DROP code; ALTER TABLE visits ADD code text GENERATED ALWAYS AS ('W-' || id) STORED",
+            "GENERATED ALWAYS AS (('W-'::text || id)) STORED",
+        ),
+    ],
+    ids=["dropped", "another"],
+)
+def test_a_hospital_that_generates_a_column_otherwise_is_found(
+    running: Deployment, statement: str, found_there: str
+) -> None:
+    with running.owner("local") as owner:
+        owner.execute(statement)  # type: ignore[call-overload]
+    (item,) = check(running.config)
+    assert (item.side, item.mark, item.what, item.name) == ("local", "~", "column", "visits.code")
+    declared = "GENERATED ALWAYS AS (('V-'::text || (id)::text)) STORED"
+    assert item.detail.startswith(f"is {found_there} and should be {declared}: declare what is there")
+
+
+def test_another_declared_expression_is_found_and_alembic_warns_of_nothing(running: Deployment) -> None:
+    models = running.root / "versions" / "models.py"
+    models.write_text(models.read_text().replace(EXPRESSION, EXPRESSION.replace("V", "W")))
+    result = running.federation("check", PYTHONWARNINGS="default::UserWarning")
+    assert result.returncode == 3
+    assert "visits.code" in result.stdout
+    assert "cannot be modified" not in result.stderr
+    result = running.federation("revision", "-m", "codes", "--autogenerate", PYTHONWARNINGS="default::UserWarning")
+    assert "cannot be modified" not in result.stderr
+
+
+def test_a_virtual_column_is_refused(declaring: Deployment) -> None:
+    """On 18 it is what SQLAlchemy makes without ``persisted``; before, a stored one."""
+    stored = f'sa.Computed("{EXPRESSION}", persisted=True)'
+    assert stored in DECLARED
+    unsaid = DECLARED.replace(stored, f'sa.Computed("{EXPRESSION}")')
+    with declaring.owner("local") as owner:
+        is_stored = owner.info.server_version < 180000
+    declare(
+        declaring, DECLARED.replace(stored, f'sa.Computed("{EXPRESSION}", persisted=False)') if is_stored else unsaid
+    )
+    with pytest.raises(Refused, match=r"column visits\.code is VIRTUAL, .*persisted=True"):
+        revision(declaring.config, "numbers", autogenerate=True)
+
+
+SERIAL, IDENTITY = (
+    'sa.Column("id", sa.Integer(), primary_key=True)',
+    'sa.Column("id", sa.Integer(), sa.Identity(), primary_key=True)',
+)
+
+
+def test_a_serial_column_that_becomes_an_identity_is_refused_with_what_to_write(running: Deployment) -> None:
+    running.load({"bills": 2})
+    models = running.root / "versions" / "models.py"
+    assert SERIAL in models.read_text()
+    models.write_text(models.read_text().replace(SERIAL, IDENTITY))
+    result = running.federation("check")
+    assert result.returncode == 3
+    assert "bills.id" in result.stdout
+    files = sorted(running.root.rglob("0*.py"))
+    result = running.federation("revision", "-m", "identity", "--autogenerate")
+    assert (result.returncode, sorted(running.root.rglob("0*.py"))) == (8, files)
+    assert "local: column bills.id is serial and is declared as sa.Identity()" in result.stderr
+    statements = result.stderr.strip().partition("federation revision: ")[2]
+    with running.owner("local") as owner:
+        owner.execute(statements)  # type: ignore[call-overload]
+    assert running.federation("check").returncode == 0, running.federation("check").stdout
+    with running.as_user() as caller:
+        insert = "INSERT INTO bills (hospital_id) VALUES (%s) RETURNING id"
+        assert caller.execute(insert, [SITE_ID]).fetchone() == (3,)
+
+
+def test_an_identity_column_that_becomes_serial_is_refused(running: Deployment) -> None:
+    models = running.root / "versions" / "models.py"
+    models.write_text(
+        models.read_text().replace(
+            'sa.Column("id", sa.BigInteger(), sa.Identity(), ', 'sa.Column("id", sa.BigInteger(), '
+        )
+    )
+    result = running.federation("revision", "-m", "serial", "--autogenerate")
+    assert result.returncode == 8
+    assert "visits.id is an identity column and is declared as serial — declare sa.Identity()" in result.stderr
+
+
 def test_a_predicate_that_asks_for_the_key_takes_new_rows(declaring: Deployment) -> None:
     """The view's check option is judged by the number that has come back."""
     declare(declaring, DECLARED)

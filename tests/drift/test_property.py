@@ -247,7 +247,6 @@ def removes(before: random_tables.Declaration, after: random_tables.Declaration)
     return any((table.name, column.name) not in left for table in before.tables for column in table.columns)
 
 
-@pytest.mark.filterwarnings("ignore:Computed default on:UserWarning")  # Alembic reads 'a'::text as another text
 @settings(
     max_examples=EXAMPLES,
     deadline=None,

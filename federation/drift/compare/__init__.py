@@ -15,6 +15,7 @@ from federation.drift.compare import (
     bypasses,
     copies,
     foreign_tables,
+    generated,
     grants,
     hospital,
     policies,
@@ -40,6 +41,7 @@ COMPARATORS: dict[Side, tuple[Comparator, ...]] = {
         policies.compare,
         grants.compare_local,
         serial.compare,
+        generated.compare,
         binding.compare,
     ),
     "cloud": (
