@@ -357,6 +357,12 @@ REPORTED = {
         f"ADD CONSTRAINT hospital_patients_site_check CHECK (hospital_id <> '{SITE_ID}')",
         [("local", "~", "site check", "hospital_patients_site_check", "is CHECK ((hospital_id <> ")],
     ),
+    "trigger on a view": Drift(
+        "cloud",
+        "CREATE FUNCTION swallow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'; "
+        "CREATE TRIGGER gone INSTEAD OF INSERT ON hospital_queues FOR EACH ROW EXECUTE FUNCTION swallow()",
+        [("cloud", "~", "trigger", "public.hospital_queues.gone", "stands between the app and the hospital")],
+    ),
     "an owner's view over ours": Drift(
         "cloud",
         "CREATE VIEW public.over_ours AS SELECT * FROM public.hospital_patients; "

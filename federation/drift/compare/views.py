@@ -42,6 +42,10 @@ def compare(survey: Survey) -> Iterator[MigrateOperation]:
             yield ReplaceDifferingView(declared, view_was(survey, table, there), differing)
         elif not there.owned:
             yield Finding("view", str(declared), f"belongs to {there.owner}", f"ALTER VIEW {declared} OWNER TO …")
+        if there is not None and there.kind == "v":
+            for trigger in sorted(there.triggers):
+                detail = "stands between the app and the hospital: what it does is not known"
+                yield Finding("trigger", f"{declared}.{trigger}", detail, f"DROP TRIGGER {trigger} ON {declared}")
 
 
 def _differing(survey: Survey, table: Table, declared: RLSView, there: Relation) -> Iterator[str]:
