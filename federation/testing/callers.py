@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 from uuid import UUID, uuid4
 
 import psycopg
 from psycopg import sql
 
-from federation.errors import FederationError, Side
+from federation.administration import accounts as listed
+from federation.errors import FederationError, PreconditionMissing, Side
 from federation.testing.pair import FederationPair
-from federation.testing.rows import Row
+from federation.testing.rows import Row, equal
 
 _READABLE = """
     SELECT c.relname FROM pg_class AS c
@@ -20,6 +22,22 @@ _READABLE = """
 """
 
 _PRIVILEGES = "SELECT p FROM unnest(ARRAY['INSERT', 'UPDATE', 'DELETE']) AS p WHERE has_table_privilege(%s, %s, p)"
+
+# Row-level security refuses a command of which no permissive policy is about the role, whatever the row.
+_ADMITTED = """
+    SELECT verb FROM unnest(ARRAY['INSERT', 'UPDATE', 'DELETE']) WITH ORDINALITY AS v (verb, n)
+    WHERE NOT row_security_active(%(table)s) OR EXISTS (
+        SELECT FROM pg_policy AS p
+        WHERE p.polrelid = %(table)s::regclass AND p.polpermissive AND p.polcmd IN ('*', ('{a,w,d}'::"char"[])[n])
+            AND EXISTS (SELECT FROM unnest(p.polroles) AS role WHERE role = 0 OR pg_has_role(role, 'USAGE')))
+"""
+
+WRITES = frozenset({"INSERT", "UPDATE", "DELETE"})
+
+_REFUSALS = (psycopg.errors.InsufficientPrivilege, psycopg.errors.WithCheckOptionViolation)
+"""By privileges and policies, and by a view's check option."""
+
+_TAKEN = (psycopg.errors.UniqueViolation, psycopg.errors.ExclusionViolation)
 
 _OWNERS = {"uuid", "text", "varchar"}
 """Types of columns that may name the account a row belongs to."""
@@ -36,10 +54,15 @@ class Callers:
     def __init__(
         self, pair: FederationPair, accounts: Mapping[str, Mapping[str, Any]], rows: Mapping[str, Row]
     ) -> None:
-        self.pair, self.accounts, self.given = pair, accounts, rows
+        self.pair, self.given = pair, rows
         self.config = pair.config
         self.first, self.second = list(accounts)[:2]
-        self.role = self.config.roles.callers[0]
+        self.roles = {sub: self._role(sub, claims) for sub, claims in accounts.items()}
+        self.role = self.roles[self.first]
+        self.accounts = {
+            sub: {name: value for name, value in claims.items() if name not in {"sub", "role"}}
+            for sub, claims in accounts.items()
+        }
         self.rows = pair.new_rows()
         self.cloud = pair.superuser("cloud")
         found = self.cloud.execute(
@@ -50,10 +73,20 @@ class Callers:
         self._holding: dict[tuple[str, str], Row] = {}
         for sub, claims in accounts.items() if self.tables else ():
             if claims or UUID(sub) != self.config.site_id:
-                pair.add_account(sub, **claims)
+                listed.add(self.config, UUID(sub), {**claims, "role": self.roles[sub]})
 
-    def works(self, table: str) -> Iterator[str]:
-        """What is wrong where the first account reads, changes, adds and deletes a row of its own in the cloud."""
+    def admitted(self, table: str) -> frozenset[str]:
+        """Which of WRITES the hospital's policies may admit from the first account, whatever the row holds."""
+        with self._bound(self.first):
+            name = self._view(table).as_string(None)
+            found = self.rows.connection.execute(_ADMITTED, {"table": name}).fetchall()
+        return frozenset(verb for (verb,) in found)
+
+    def works(self, table: str, writes: frozenset[str] = WRITES) -> Iterator[str]:
+        """What is wrong where the first account reads, changes, adds and deletes a row of its own in the cloud.
+
+        What is not among ``writes`` may also be refused, or find nothing.
+        """
         row = self.row_of(self.first, table)
         if row is None:
             yield self._nobodys(table)
@@ -74,23 +107,46 @@ class Callers:
                 continue
             command = statement.format(
                 view=view,
-                key=_equal(key),
+                key=equal(key),
                 changed=sql.Identifier(changed),
                 names=sql.SQL(", ").join(map(sql.Identifier, new)),
                 values=sql.SQL(", ").join(sql.Placeholder() * len(new)),
             )
             try:
-                with self.pair.as_user(self.first, self.role, **self.accounts[self.first]) as caller:
-                    count = caller.execute(command, list((new if verb == "INSERT" else key).values())).rowcount
-                    caller.connection.rollback()
+                count = self._try(self.first, table, command, new if verb == "INSERT" else key, key)
+            except psycopg.errors.ForeignKeyViolation as error:
+                if verb != "DELETE":  # which has come to the row: others still point at it
+                    yield self._broken(verb, table, error)
             except psycopg.Error as error:
-                yield (
-                    f"{verb} on {self._name(table)} fails as {self.role} ({error.diag.message_primary}) — what this "
-                    "cloud does not name must have a default or be NULL at the hospital"
-                )
+                if verb in {*writes, "SELECT"} or not isinstance(error, _REFUSALS):
+                    yield self._broken(verb, table, error)
             else:
-                if count != 1:
+                if count != 1 and (verb in {*writes, "SELECT"} or count):
                     yield f"{verb} on {self._name(table)} finds {count} rows and not the account's one"
+
+    def _broken(self, verb: str, table: str, error: psycopg.Error) -> str:
+        hint = "let the hospital take what a cloud of this release sends"
+        if isinstance(error, psycopg.errors.NotNullViolation):
+            hint = "what this cloud does not name must have a default or be NULL at the hospital"
+        return f"{verb} on {self._name(table)} fails as {self.role} ({error.diag.message_primary}) — {hint}"
+
+    def _try(self, sub: str, table: str, command: sql.Composed, values: Row, own: Row) -> int:
+        """How many rows ``command`` finds as ``sub`` in the cloud; rolled back. psycopg.Error where it fails.
+
+        Where the first account's row (``own`` is its key) is in the way, it is tried without.
+        """
+
+        def attempt() -> int:
+            with self.pair.as_user(sub, self.roles[sub], **self.accounts[sub]) as caller:
+                count = caller.execute(command, list(values.values())).rowcount
+                caller.connection.rollback()
+                return count
+
+        try:
+            return attempt()
+        except _TAKEN:
+            with self.rows.without(table, own):
+                return attempt()
 
     def leaks(self, table: str, *, shared: bool) -> Iterator[str]:
         """What one account can do to another's rows of ``table``; reading is no leak where they are ``shared``."""
@@ -126,13 +182,18 @@ class Callers:
         """A new row that ``sub`` sees at the hospital, the same one when asked again; None where none was found."""
         if (sub, table) not in self._owned:
             for _, parent, _ in self.rows.tables[table].parents:
-                if parent != table:
+                if parent != table and parent in self.tables:
                     self.row_of(sub, parent)
             held = self._held(sub, table)
             self._owned[sub, table] = None
             if held is not None:
-                self._holding[sub, table], self._owned[sub, table] = held, self.rows.insert(table, held)
+                self._holding[sub, table] = held
+                self._owned[sub, table] = self.rows.insert(table, held, self._rows_of(sub))
         return self._owned[sub, table]
+
+    def _rows_of(self, sub: str) -> dict[str, Row]:
+        """Those that there are, by table: a row's foreign keys point at the same account's."""
+        return {table: row for (owner, table), row in self._owned.items() if owner == sub and row is not None}
 
     def _held(self, sub: str, table: str) -> Row | None:
         """What a row must hold for ``sub`` to see it: given, nothing, what its claims say, or its id in a column."""
@@ -149,7 +210,7 @@ class Callers:
         for candidate in candidates:
             try:
                 with self.rows.trial():
-                    self.rows.insert(table, candidate)
+                    self.rows.insert(table, candidate, self._rows_of(sub))
                     if len(self._seen_at_hospital(table, sub)) > before:
                         return candidate
             except FederationError:
@@ -159,16 +220,22 @@ class Callers:
 
     def _seen_at_hospital(self, table: str, sub: str) -> set[str]:
         """The keys of the rows that the policies show to ``sub``: as the link role, bound as over the link."""
+        query = sql.SQL("SELECT {} FROM {}").format(self._row(table), self._view(table))
+        try:
+            with self._bound(sub):
+                return {key for (key,) in self.rows.connection.execute(query)}
+        except psycopg.Error as error:
+            raise _unreadable(error, self._name(table), "local") from error
+
+    @contextmanager
+    def _bound(self, sub: str) -> Iterator[None]:
+        """In the block the hospital's connection is the link role's, with ``sub`` bound."""
         local = self.rows.connection
         user, _ = self.config.link_login("link")
-        query = sql.SQL("SELECT {} FROM {}").format(self._row(table), self._view(table))
         with local.transaction(force_rollback=True):
             local.execute(sql.SQL("SET LOCAL SESSION AUTHORIZATION {}").format(sql.Identifier(user)))
-            try:
-                local.execute("SELECT taken FROM federation.bind WHERE sub = %s", [sub])
-                return {key for (key,) in local.execute(query)}
-            except psycopg.Error as error:
-                raise _unreadable(error, self._name(table), "local") from error
+            local.execute("SELECT taken FROM federation.bind WHERE sub = %s", [sub])
+            yield
 
     def _seen_in_cloud(self, table: str, subs: list[str]) -> dict[str, set[str]]:
         """The same through the cloud: one caller after the other on one connection, as PostgREST's pool has it.
@@ -179,9 +246,10 @@ class Callers:
         seen = {}
         with psycopg.connect(self.pair.authenticator_url) as connection:
             for sub in subs:
-                claims = json.dumps({**self.accounts[self.first], "sub": sub, "role": self.role})
+                role = self.roles.get(sub, self.role)
+                claims = json.dumps({**self.accounts[self.first], "sub": sub, "role": role})
                 with connection.transaction():
-                    connection.execute(sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(self.role)))
+                    connection.execute(sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(role)))
                     connection.execute("SELECT set_config('request.jwt.claims', %s, true)", [claims])
                     try:
                         seen[sub] = {key for (key,) in connection.execute(query)}
@@ -204,14 +272,14 @@ class Callers:
         key = {column: row[column] for column in self._key(table)}
         changed = self._changed(table)
         new = {column: value for column, value in self._another(table).items() if column in columns}
-        attempts = {
+        attempts: dict[str, tuple[sql.Composed, Row]] = {
             "change": (
                 sql.SQL("UPDATE {view} SET {changed} = {changed} WHERE {key}").format(
-                    view=view, changed=sql.Identifier(changed), key=_equal(key)
+                    view=view, changed=sql.Identifier(changed), key=equal(key)
                 ),
                 key,
             ),
-            "delete": (sql.SQL("DELETE FROM {} WHERE {}").format(view, _equal(key)), key),
+            "delete": (sql.SQL("DELETE FROM {} WHERE {}").format(view, equal(key)), key),
             "add": (
                 sql.SQL("INSERT INTO {} ({}) VALUES ({})").format(
                     view,
@@ -223,17 +291,15 @@ class Callers:
         }
         for verb, (statement, values) in attempts.items():
             try:
-                with self.pair.as_user(self.second, self.role, **self.accounts[self.second]) as caller:
-                    count = caller.execute(statement, list(values.values())).rowcount
-                    caller.connection.rollback()
-            except psycopg.errors.InsufficientPrivilege:
-                continue  # refused
-            except psycopg.Error as error:
-                if (error.sqlstate or "").startswith("42"):  # the command itself cannot be run, so nothing judged it
-                    yield (
-                        f"{name}: whether account {self.second} can {verb} rows of account {self.first} is not tested "
-                        f"({error.diag.message_primary}) — let the account's own {verb} work first"
-                    )
+                count = self._try(self.second, table, statement, values, key)
+            except _REFUSALS:
+                continue
+            except psycopg.Error as error:  # no policy has refused it
+                yield (
+                    f"{name}: whether account {self.second} can {verb} rows of account {self.first} is not tested "
+                    f"({error.diag.message_primary}) — only SQLSTATE 42501 is a refusal: let the account's own {verb} "
+                    "work first, and triggers refuse with that code"
+                )
                 continue
             if count:
                 yield (
@@ -241,9 +307,20 @@ class Callers:
                     "WITH CHECK of the hospital's policies"
                 )
 
+    def _role(self, sub: str, claims: Row) -> str:
+        """The one that its claims name, else the first of callers."""
+        callers = self.config.roles.callers
+        role = claims.get("role", callers[0])
+        if role not in callers:
+            raise PreconditionMissing(
+                f"account {sub} of federation_accounts has the role {role}, and accounts act as {', '.join(callers)}",
+                hint="let its claims name one of roles.callers in federation.toml, or no role",
+            )
+        return str(role)
+
     def _another(self, table: str) -> dict[str, object]:
         """A row of the first account that is not there yet."""
-        return self.rows.complete(table, self._holding[self.first, table])
+        return self.rows.complete(table, self._holding[self.first, table], self._rows_of(self.first))
 
     def _columns(self, table: str) -> list[str]:
         """The view's."""
@@ -292,7 +369,3 @@ def _unreadable(error: psycopg.Error, name: str, side: Side) -> FederationError:
         side=side,
         hint="grant what the link roles and the callers need, in a release",
     )
-
-
-def _equal(row: Mapping[str, object]) -> sql.Composed:
-    return sql.SQL(" AND ").join(sql.SQL("{} IS NOT DISTINCT FROM %s").format(sql.Identifier(name)) for name in row)

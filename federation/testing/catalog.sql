@@ -1,5 +1,6 @@
 -- One row an object: its name, and all that can differ between two of that name. The books that every chain keeps
--- in schema federation stay when a database goes back to base, and are left out.
+-- in schema federation stay when a database goes back to base, and are left out. A column's position counts in views
+-- alone: a column that a table gets back is its last one.
 WITH
 n AS (
     SELECT oid, nspname, nspowner, nspacl FROM pg_namespace
@@ -11,7 +12,7 @@ c AS (
         n.nspname = 'federation' AND c.relname IN ('alembic_version', 'history', 'history_id_seq', 'guard'))
 ),
 a AS (
-    SELECT a.* FROM pg_attribute AS a JOIN c ON c.oid = a.attrelid
+    SELECT a.*, c.relkind FROM pg_attribute AS a JOIN c ON c.oid = a.attrelid
     WHERE a.attnum > 0 AND NOT a.attisdropped AND c.relkind <> 'S'
 )
 SELECT 'schema ' || quote_ident(nspname),
@@ -31,9 +32,11 @@ SELECT format('%s %s',
 FROM c
 UNION ALL
 SELECT format('column %s.%I', a.attrelid::regclass, a.attname),
-    format('the %s., %s%s, default %s, identity %L, generated %L, statistics %s, foreign options %s, privileges %s, '
+    format('%s%s%s, default %s, identity %L, generated %L, statistics %s, foreign options %s, privileges %s, '
         'comment %s',
-        row_number() OVER (PARTITION BY a.attrelid ORDER BY a.attnum), format_type(a.atttypid, a.atttypmod),
+        CASE WHEN a.relkind IN ('v', 'm')
+            THEN format('the %s., ', row_number() OVER (PARTITION BY a.attrelid ORDER BY a.attnum)) END,
+        format_type(a.atttypid, a.atttypmod),
         CASE WHEN a.attnotnull THEN ' NOT NULL' END,
         (SELECT pg_get_expr(d.adbin, d.adrelid) FROM pg_attrdef AS d WHERE d.adrelid = a.attrelid AND d.adnum = a.attnum),
         a.attidentity, a.attgenerated, coalesce(nullif(a.attstattarget, -1)::text, 'as usual'), a.attfdwoptions,

@@ -1,8 +1,8 @@
 """Valid rows for the hospital's tables: what a test does not care about is filled in from the catalog.
 
 A column that is not given is left to its default, or NULL where it may be. Of the others the site's column holds the
-site, a foreign key points at a row (made, if there is none), a CHECK that lists values gets the first of them, and
-the rest is made up by type.
+site, a foreign key points at a row (made, if there is none), a CHECK that lists values gets the first of them, a uuid
+that is the caller's by default is the site's account, and the rest is made up by type.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from federation.config import Config
 from federation.errors import FederationError, PreconditionMissing
 
 Row: TypeAlias = Mapping[str, object]
+NO_ROWS: Mapping[str, Row] = {}
 
 _MADE_UP = {
     "bool": "false",
@@ -44,13 +45,18 @@ _MADE_UP = {
 _NUMBERS = {"int2", "int4", "int8", "float4", "float8", "numeric", "money", "oid"}
 _TEXTS = {"text", "varchar", "bpchar", "name", "citext"}
 
-# Of a domain, its base type; of an enum, its first label. length: of varchar(n) and char(n).
+# Of a domain, its base type; of an enum, its first label. length: of varchar(n) and char(n). of_caller: the default
+# calls a function of schema auth, and past the link there is no caller.
 _COLUMNS = """
     SELECT c.relname AS table, a.attname AS column, b.typname AS type, b.typcategory = 'A' AS is_array,
         a.attnotnull OR t.typnotnull AS required,
         a.atthasdef OR a.attidentity <> '' OR t.typdefault IS NOT NULL AS has_default,
         a.attgenerated <> '' OR a.attidentity <> ''
             OR coalesce(pg_get_expr(d.adbin, d.adrelid) LIKE 'nextval(%%', false) AS is_generated,
+        a.attgenerated <> '' AS is_computed,
+        a.attgenerated = '' AND EXISTS (SELECT FROM pg_depend AS dep JOIN pg_proc AS p ON p.oid = dep.refobjid
+            WHERE dep.classid = 'pg_attrdef'::regclass AND dep.objid = d.oid AND dep.refclassid = 'pg_proc'::regclass
+                AND p.pronamespace = to_regnamespace('auth')) AS of_caller,
         CASE WHEN b.typname IN ('varchar', 'bpchar') AND greatest(a.atttypmod, t.typtypmod) > 4
             THEN greatest(a.atttypmod, t.typtypmod) - 4 END AS length,
         (SELECT e.enumlabel::text FROM pg_enum AS e WHERE e.enumtypid = b.oid ORDER BY e.enumsortorder LIMIT 1) AS label
@@ -87,6 +93,10 @@ class _Column:
     has_default: bool
     is_generated: bool
     """By the hospital, numbers of identity and serial columns included: through the cloud no value goes there."""
+    is_computed: bool
+    """From other columns: no value goes there at all."""
+    of_caller: bool
+    """By its default, which is NULL where nobody is bound."""
     length: int | None
     label: str | None
     listed: str | None = None
@@ -142,9 +152,41 @@ class Rows:
         finally:
             self._last = before
 
-    def insert(self, table: str, given: Row) -> dict[str, Any]:
-        """Insert one row and return it. FederationError, naming the constraint, where no valid row could be made up."""
-        values = self.complete(table, given)
+    @contextmanager
+    def without(self, table: str, key: Row) -> Iterator[None]:
+        """The row of ``key`` is not there in the block, for every session, and then as it was.
+
+        What points at it stays, and no trigger runs.
+        """
+        name, stored = sql.Identifier(self.schema, table), self.tables[table].columns
+        columns = sql.SQL(", ").join(sql.Identifier(name) for name, column in stored.items() if not column.is_computed)
+        found = sql.SQL("FROM {} WHERE {}").format(name, equal(key))
+        kept = sql.SQL("SELECT {} FROM pg_temp.kept").format(columns)
+        self._unwatched(
+            (sql.SQL("CREATE TEMP TABLE kept AS SELECT {} {}").format(columns, found), list(key.values())),
+            (sql.SQL("DELETE {}").format(found), list(key.values())),
+        )
+        try:
+            yield
+        finally:
+            self._unwatched(
+                (sql.SQL("INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE {}").format(name, columns, kept), []),
+                (sql.SQL("DROP TABLE {}").format(sql.Identifier("pg_temp", "kept")), []),
+            )
+
+    def _unwatched(self, *commands: tuple[sql.Composed, list[object]]) -> None:
+        """In one transaction in which neither foreign keys nor triggers act."""
+        with self.connection.transaction():
+            self.connection.execute("SET LOCAL session_replication_role = replica")
+            for command, values in commands:
+                self.connection.execute(command, values)
+
+    def insert(self, table: str, given: Row, parents: Mapping[str, Row] = NO_ROWS) -> dict[str, Any]:
+        """Insert one row and return it; its foreign keys point at ``parents`` (by table) where it needs such a row.
+
+        FederationError, naming the constraint, where no valid row could be made up.
+        """
+        values = self.complete(table, given, parents)
         name = sql.Identifier(self.schema, table)
         if values:
             statement = sql.SQL("INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE VALUES ({}) RETURNING *").format(
@@ -169,7 +211,7 @@ class Rows:
         self._last[table] = row
         return row
 
-    def complete(self, table: str, given: Row) -> dict[str, object]:
+    def complete(self, table: str, given: Row, parents: Mapping[str, Row] = NO_ROWS) -> dict[str, object]:
         """``given``, and what a valid row needs besides; a foreign key's row is inserted if there is none."""
         if table not in self.tables:
             known = ", ".join(sorted(self.tables)) or "none"
@@ -187,25 +229,33 @@ class Rows:
         site = self.config.tables.site_column
         if site in columns and site not in values:
             values[site] = str(self.config.site())
-        needed = [c.column for c in columns.values() if c.required and not c.has_default and not c.is_generated]
+        needed = [
+            c.column
+            for c in columns.values()
+            if c.required and not c.is_generated and (not c.has_default or (c.of_caller and c.type == "uuid"))
+        ]
         for keys, parent, of_parent in self.tables[table].parents:
             if any(name in needed and name not in values for name in keys):
-                row = self._parent(parent)
+                row = self._parent(parent, parents)
                 values |= {name: row[of] for name, of in zip(keys, of_parent, strict=True) if name not in values}
         return values | {name: self._made_up(table, columns[name]) for name in needed if name not in values}
 
-    def _parent(self, table: str) -> dict[str, Any]:
-        """The row that was inserted last, else any, else a new one."""
+    def _parent(self, table: str, parents: Mapping[str, Row]) -> Row:
+        """The one of ``parents``, else the row that was inserted last, else any, else a new one."""
+        if table in parents:
+            return parents[table]
         if table not in self._last:
             query = sql.SQL("SELECT * FROM {} LIMIT 1").format(sql.Identifier(self.schema, table))
             found = self.connection.cursor(row_factory=dict_row).execute(query).fetchone()
-            self._last[table] = found or self.insert(table, {})
+            self._last[table] = found or self.insert(table, {}, parents)
         return self._last[table]
 
     def _made_up(self, table: str, column: _Column) -> object:
         number = next(self._numbers)
         if column.listed is not None or column.label is not None:
             return column.listed if column.listed is not None else column.label
+        if column.of_caller:
+            return self.config.site()
         if column.is_array:
             return "{}"
         if column.type == "uuid":
@@ -226,3 +276,8 @@ class Rows:
 def _adapted(column: _Column, value: object) -> object:
     """JSON may be given as what it is in Python."""
     return Jsonb(value) if column.type in {"json", "jsonb"} and not isinstance(value, (str, Jsonb)) else value
+
+
+def equal(row: Row) -> sql.Composed:
+    """A condition that the values of ``row`` fill in, in their order."""
+    return sql.SQL(" AND ").join(sql.SQL("{} IS NOT DISTINCT FROM %s").format(sql.Identifier(name)) for name in row)

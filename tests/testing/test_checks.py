@@ -232,10 +232,12 @@ def test_a_denied_role_that_reads_is_named(databases: Databases, project: Projec
     assert "authenticator" in sentence
 
 
-def test_a_hospital_that_breaks_an_older_cloud_is_named(databases: Databases, project: Project) -> None:
+def test_a_hospital_that_breaks_an_older_cloud_is_named(
+    databases: Databases, project: Project, pytestconfig: pytest.Config
+) -> None:
     project.edit(LOCAL_2, "sa.Text())", "sa.Text(), nullable=False)")
     project.edit(CLOUD_2, "sa.Text())", "sa.Text(), nullable=False)")
-    sentence = said(checks.test_older_clouds_read_and_write, databases, "0001", ACCOUNTS, {})
+    sentence = said(checks.test_older_clouds_read_and_write, databases, "0001", ACCOUNTS, {}, pytestconfig)
     assert sentence.startswith("cloud at 0001, local at 0002: INSERT on public.pets fails as authenticated (")
     assert 'null value in column "chip"' in sentence
 
@@ -346,7 +348,7 @@ def results(project: Project) -> None:
 
 @pytest.mark.usefixtures("results")
 def test_a_view_without_its_tables_key_passes(databases: Databases, pytestconfig: pytest.Config) -> None:
-    checks.test_older_clouds_read_and_write(databases, "0002", ACCOUNTS, {})
+    checks.test_older_clouds_read_and_write(databases, "0002", ACCOUNTS, {}, pytestconfig)
     checks.test_two_accounts_see_and_change_only_their_own_rows(databases, "results", ACCOUNTS, {}, pytestconfig)
 
 
@@ -356,7 +358,7 @@ def test_a_view_with_a_key_that_the_hospital_numbers_passes(
 ) -> None:
     project.edit(CLOUD_2, "columns = [half,", 'columns = [sa.Column("id", sa.BigInteger(), sa.Identity()), half,')
     project.edit(CLOUD_2, '("half", "value", "user_id")', '("id", "half", "value", "user_id")')
-    checks.test_older_clouds_read_and_write(databases, "0002", ACCOUNTS, {})
+    checks.test_older_clouds_read_and_write(databases, "0002", ACCOUNTS, {}, pytestconfig)
     checks.test_two_accounts_see_and_change_only_their_own_rows(databases, "results", ACCOUNTS, {}, pytestconfig)
     checks.test_offline_sql_makes_what_online_makes(databases, "0002")
 
@@ -386,6 +388,187 @@ def test_a_command_that_cannot_be_run_is_no_refusal(
     assert leak(databases, pytestconfig).startswith(
         f"public.pets: whether account {SECOND} can add rows of account {FIRST} is not tested ("
     )
+
+
+CONTRACT_LOCAL = """import sqlalchemy as sa
+from alembic import op
+
+revision = "0003"
+down_revision = "0002"
+phase = "contract"
+
+
+def upgrade() -> None:
+    op.drop_column("pets", "name")
+
+
+def downgrade() -> None:
+    op.add_column("pets", sa.Column("name", sa.Text(), nullable=False))
+"""
+CONTRACT_CLOUD = """import sqlalchemy as sa
+from alembic import op
+
+from federation.operations.views import RLSView
+
+revision = "0003"
+down_revision = "0002"
+phase = "contract"
+
+PREDICATE = "(SELECT federation.bind_claims()) IS NOT NULL"
+DEFAULTS = {"id": "gen_random_uuid()"}
+GRANTS = {"authenticated": ("SELECT", "INSERT", "UPDATE", "DELETE")}
+BEFORE = RLSView("pets", ("id", "user_id", "name", "chip"), predicate=PREDICATE, defaults=DEFAULTS, grants=GRANTS)
+AFTER = RLSView("pets", ("id", "user_id", "chip"), predicate=PREDICATE, defaults=DEFAULTS, grants=GRANTS)
+NAME = (sa.Column("name", sa.Text(), nullable=False),)
+
+
+def upgrade() -> None:
+    op.replace_rls_view(AFTER, was=BEFORE)
+    op.alter_foreign_table("pets", schema="federation_link", drop=NAME)
+
+
+def downgrade() -> None:
+    op.alter_foreign_table("pets", schema="federation_link", add=NAME)
+    op.replace_rls_view(BEFORE, was=AFTER)
+"""
+
+
+def test_a_release_that_drops_a_middle_column_can_be_undone(databases: Databases, project: Project) -> None:
+    """The column comes back as the table's last one: PostgreSQL has no other place for it."""
+    project.write("versions/local/0003_no_name.py", CONTRACT_LOCAL)
+    project.write("versions/cloud/0003_no_name.py", CONTRACT_CLOUD)
+    checks.test_each_release_up_down_and_up_leaves_the_same_catalogs(databases, "0003")
+
+
+def test_a_view_that_gets_its_columns_back_in_another_order_is_named(databases: Databases, project: Project) -> None:
+    project.write("versions/local/0003_no_name.py", CONTRACT_LOCAL)
+    was = """    op.replace_rls_view(BEFORE, was=AFTER)"""
+    odd = was.replace(
+        "BEFORE,",
+        """RLSView(
+        "pets", ("id", "user_id", "chip", "name"), predicate=PREDICATE, defaults=DEFAULTS, grants=GRANTS
+    ),""",
+    )
+    project.write("versions/cloud/0003_no_name.py", CONTRACT_CLOUD.replace(was, odd))
+    sentence = said(checks.test_each_release_up_down_and_up_leaves_the_same_catalogs, databases, "0003")
+    assert sentence.startswith("cloud: 0003: after downgrade() column public.pets.chip is the 3., text")
+
+
+OF_OWN_PETS = """op.create_policy("own_rows", table, using="(SELECT auth.uid()) = user_id" if table == "pets"
+            else "EXISTS (SELECT FROM pets WHERE pets.id = pet_id)"{})"""
+ONE_VISIT_A_PET = f"""{UP_2}
+    op.create_unique_constraint("visits_pet_id_key", "visits", ["pet_id"])"""
+IN_ANY_PET = ', with_check="true"'
+
+
+def test_a_row_of_an_account_points_at_rows_of_the_same_account(
+    databases: Databases, project: Project, pytestconfig: pytest.Config
+) -> None:
+    """A visit is whose pet it is of, and both accounts have pets."""
+    project.edit(LOCAL_1, OWN_ROWS, OF_OWN_PETS.format(""))
+    check = checks.test_two_accounts_see_and_change_only_their_own_rows
+    check(databases, "visits", ACCOUNTS, {}, pytestconfig)
+
+
+@pytest.mark.parametrize("one", [False, True], ids=["visits a pet", "one visit a pet"])
+def test_a_row_that_can_be_added_to_anothers_is_named(
+    databases: Databases, project: Project, pytestconfig: pytest.Config, one: bool
+) -> None:
+    """Also where a unique foreign key stands before it, as long as the other has its row."""
+    project.edit(LOCAL_1, OWN_ROWS, OF_OWN_PETS.format(IN_ANY_PET))
+    if one:
+        project.edit(LOCAL_2, UP_2, ONE_VISIT_A_PET)
+    check = checks.test_two_accounts_see_and_change_only_their_own_rows
+    sentence = said(check, databases, "visits", ACCOUNTS, {}, pytestconfig)
+    assert sentence == (
+        f"public.visits: account {SECOND} can add rows of account {FIRST} — narrow USING and WITH CHECK of the "
+        "hospital's policies"
+    )
+
+
+def test_one_row_a_parent_passes(databases: Databases, project: Project, pytestconfig: pytest.Config) -> None:
+    project.edit(LOCAL_1, OWN_ROWS, OF_OWN_PETS.format(""))
+    project.edit(LOCAL_2, UP_2, ONE_VISIT_A_PET)
+    checks.test_two_accounts_see_and_change_only_their_own_rows(databases, "visits", ACCOUNTS, {}, pytestconfig)
+    for release in ("0001", "0002"):
+        checks.test_older_clouds_read_and_write(databases, release, ACCOUNTS, {}, pytestconfig)
+
+
+def test_another_error_is_no_refusal(databases: Databases, project: Project, pytestconfig: pytest.Config) -> None:
+    """The row would be there, were it not for a constraint that has nothing to do with accounts."""
+    project.edit(
+        LOCAL_1, OWN_ROWS, f'{OWN_ROWS}\n        op.create_policy("add", table, command="INSERT", with_check="true")'
+    )
+    project.edit(
+        LOCAL_2,
+        UP_2,
+        f"{UP_2}\n    op.execute(\"ALTER TABLE pets ADD CHECK (session_user <> 'federation_link')\")",
+    )
+    assert leak(databases, pytestconfig).startswith(
+        f"public.pets: whether account {SECOND} can add rows of account {FIRST} is not tested ("
+    )
+
+
+def test_claims_may_name_the_accounts_role(databases: Databases, pytestconfig: pytest.Config) -> None:
+    accounts: dict[str, dict[str, object]] = {
+        FIRST: {"sub": FIRST, "role": "authenticated"},
+        SECOND: {"role": "authenticated"},
+    }
+    checks.test_two_accounts_see_and_change_only_their_own_rows(databases, "pets", accounts, {}, pytestconfig)
+    checks.test_older_clouds_read_and_write(databases, "0002", accounts, {}, pytestconfig)
+
+
+def test_a_role_that_no_account_takes_is_named(databases: Databases, pytestconfig: pytest.Config) -> None:
+    assert leak(databases, pytestconfig, accounts={FIRST: {}, SECOND: {"role": "service_role"}}) == (
+        f"account {SECOND} of federation_accounts has the role service_role, and accounts act as authenticated — let "
+        "its claims name one of roles.callers in federation.toml, or no role"
+    )
+
+
+READ_ONLY = """op.create_policy("own_rows", table, using="(SELECT auth.uid()) = user_id", command="SELECT")"""
+
+
+def test_what_the_policies_let_nobody_write_need_not_be_writable(
+    databases: Databases, project: Project, pytestconfig: pytest.Config
+) -> None:
+    """Privileges are Supabase's usual ones, for everything."""
+    project.edit(LOCAL_1, OWN_ROWS, READ_ONLY)
+    for release in ("0001", "0002"):
+        checks.test_older_clouds_read_and_write(databases, release, ACCOUNTS, {}, pytestconfig)
+
+
+def test_a_hospital_that_no_longer_lets_an_older_cloud_write_is_named(
+    databases: Databases, project: Project, pytestconfig: pytest.Config
+) -> None:
+    project.edit(
+        LOCAL_2,
+        UP_2,
+        f'{UP_2}\n    op.execute("DROP POLICY own_rows ON pets")\n    ' + READ_ONLY.replace("table", '"pets"'),
+    )
+    sentence = said(checks.test_older_clouds_read_and_write, databases, "0001", ACCOUNTS, {}, pytestconfig)
+    assert sentence == ("cloud at 0001, local at 0002: UPDATE on public.pets finds 0 rows and not the account's one")
+
+
+class Shared:
+    """pytest's configuration with pets in the ini setting federation_shared."""
+
+    def getini(self, name: str) -> list[str]:
+        assert name == "federation_shared"
+        return ["pets"]
+
+
+def test_what_every_account_may_read_need_not_be_writable(databases: Databases, project: Project) -> None:
+    """Here others than the account may write it."""
+    project.edit(
+        LOCAL_1,
+        OWN_ROWS,
+        READ_ONLY
+        + """
+        op.create_policy("vets", table, using="(SELECT auth.jwt() ->> 'vet') = 'yes'")""",
+    )
+    project.edit("federation.toml", 'exported = ["pets", "visits"]', 'exported = ["pets"]')
+    shared: Any = Shared()
+    checks.test_older_clouds_read_and_write(databases, "0002", ACCOUNTS, {}, shared)
 
 
 def test_a_sentence_stands_alone(project: Project) -> None:

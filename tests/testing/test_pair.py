@@ -338,6 +338,15 @@ def test_rows_of_every_common_type_can_be_made_up(federation_pair: FederationPai
     assert len({row["code"] for row in made}) == 12
 
 
+def test_a_row_that_is_its_callers_by_default_is_the_sites_accounts(federation_pair: FederationPair) -> None:
+    """Past the link there is no caller, and auth.uid() is NULL."""
+    federation_pair.owner("local").execute(
+        "CREATE TABLE notes (id int PRIMARY KEY, doctor uuid NOT NULL DEFAULT auth.uid(), by uuid DEFAULT auth.uid())"
+    )
+    (note,) = federation_pair.load({"notes": 1})["notes"]
+    assert (str(note["doctor"]), note["by"]) == (SITE_ID, None)
+
+
 def test_a_row_that_cannot_be_made_says_what_to_give(federation_pair: FederationPair) -> None:
     federation_pair.owner("local").execute(ODD)
     rows: Rows = federation_pair.new_rows()
