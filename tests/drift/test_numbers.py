@@ -298,6 +298,21 @@ def test_a_hospital_that_generates_a_column_otherwise_is_found(
     assert item.detail.startswith(f"is {found_there} and should be {declared}: declare what is there")
 
 
+def test_a_cloud_that_would_send_a_value_of_a_generated_column_is_found(running: Deployment) -> None:
+    with running.owner("cloud") as owner:
+        owner.execute("ALTER FOREIGN TABLE federation_link.visits ALTER code DROP EXPRESSION")
+    with running.as_user() as caller, pytest.raises(psycopg.errors.GeneratedAlways):
+        caller.execute("INSERT INTO visits (hospital_id) VALUES (%s)", [SITE_ID])
+    (item,) = check(running.config)
+    assert (item.side, item.mark, item.what, item.name) == (
+        "cloud",
+        "~",
+        "foreign column",
+        "federation_link.visits.code",
+    )
+    assert item.detail.startswith("is not generated and should be: write a release by hand")
+
+
 def test_another_declared_expression_is_found_and_alembic_warns_of_nothing(running: Deployment) -> None:
     models = running.root / "versions" / "models.py"
     models.write_text(models.read_text().replace(EXPRESSION, EXPRESSION.replace("V", "W")))

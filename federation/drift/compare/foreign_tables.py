@@ -9,7 +9,7 @@ from alembic.operations import MigrateOperation
 from sqlalchemy import Column, Table
 
 from federation.config import IMPORTED
-from federation.drift.catalog import Relation
+from federation.drift.catalog import ColumnFacts, Relation
 from federation.drift.finding import Finding
 from federation.drift.survey import Survey
 from federation.drift.was import view_was
@@ -41,6 +41,7 @@ def compare(survey: Survey) -> Iterator[MigrateOperation]:
         was = {key: value for key, value in there.server_options.items() if key not in IMPORTED}
         if was != options:
             yield SetForeignTableOptionsOp(table.name, config.tables.link_schema, options, was)
+        yield from _generated(survey, table, there)
         yield from _columns(survey, table, columns, there)
         name = f"{config.tables.link_schema}.{table.name}"
         if "bind_before_write" in there.disabled_triggers:
@@ -72,6 +73,25 @@ def _source(survey: Survey, table: str, there: Relation) -> Iterator[Finding]:
             yield Finding("foreign column", f"{name}.{column}", f"reads the column {facts.remote_name}", hint)
 
 
+def _generated(survey: Survey, table: Table, there: Relation) -> Iterator[Finding]:
+    """Generated columns that are none in the cloud, which would send a value of them, and the reverse."""
+    for column in table.columns:
+        if column.name in there.columns and _is_generated(column) != _is_generated(there.columns[column.name]):
+            yield Finding(
+                "foreign column",
+                f"{survey.config.tables.link_schema}.{table.name}.{column.name}",
+                "is not generated and should be" if _is_generated(column) else "is generated and should not be",
+                "write a release by hand that drops and adds it (op.alter_foreign_table), its view around that",
+            )
+
+
+def _is_generated(column: Column[Any] | ColumnFacts) -> bool:
+    """Of an expression, which is the hospital's; what the hospital numbers is another matter."""
+    if isinstance(column, ColumnFacts):
+        return bool(column.generated) and not column.numbered
+    return column.computed is not None
+
+
 def _columns(
     survey: Survey, table: Table, columns: tuple[Column[Any], ...], there: Relation
 ) -> Iterator[MigrateOperation]:
@@ -79,6 +99,8 @@ def _columns(
 
     def differs(column: Column[Any]) -> bool:
         found = there.columns[column.name]
+        if _is_generated(column) != _is_generated(found):
+            return False
         return str(found) != str(spelled[column.name]) or found.numbered != is_numbered(column)
 
     made = {column.name: column for column in remade(columns)}
