@@ -494,6 +494,15 @@ def test_one_row_a_parent_passes(databases: Databases, project: Project, pytestc
         checks.test_older_clouds_read_and_write(databases, release, ACCOUNTS, {}, pytestconfig)
 
 
+def test_a_row_that_others_point_at_need_not_be_deletable(
+    databases: Databases, project: Project, pytestconfig: pytest.Config
+) -> None:
+    """The visit is made first, and its pet stays as long as it does."""
+    project.edit(LOCAL_1, ', ondelete="CASCADE"', "")
+    project.edit("federation.toml", '["pets", "visits"]', '["visits", "pets"]')
+    checks.test_older_clouds_read_and_write(databases, "0002", ACCOUNTS, {}, pytestconfig)
+
+
 def test_another_error_is_no_refusal(databases: Databases, project: Project, pytestconfig: pytest.Config) -> None:
     """The row would be there, were it not for a constraint that has nothing to do with accounts."""
     project.edit(
