@@ -347,6 +347,28 @@ def test_a_row_that_is_its_callers_by_default_is_the_sites_accounts(federation_p
     assert (str(note["doctor"]), note["by"]) == (SITE_ID, None)
 
 
+def test_a_row_that_is_taken_away_comes_back_as_it_was(federation_pair: FederationPair) -> None:
+    """For every session it is gone; what points at it stays, and triggers do not run."""
+    owner = federation_pair.owner("local")
+    owner.execute(ODD)
+    owner.execute(
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RAISE 'no'; END$$; "
+        "CREATE TRIGGER refuse BEFORE DELETE ON odd FOR EACH ROW EXECUTE FUNCTION refuse()"
+    )
+    rows = federation_pair.new_rows()
+    first = rows.insert("odd", {"data": {"a": [1]}, "tags": ["x", "y"]})
+    rows.insert("odd", {"parent": first["id"]})
+    query = "SELECT odd::text FROM odd ORDER BY id"
+    before = owner.execute(query).fetchall()
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError), rows.without("odd", {"id": first["id"]}):
+            assert owner.execute(query).fetchall() == before[1:]
+            raise ZeroDivisionError
+        assert owner.execute(query).fetchall() == before
+    with pytest.raises(psycopg.errors.RaiseException):
+        owner.execute("DELETE FROM odd")
+
+
 def test_a_row_that_cannot_be_made_says_what_to_give(federation_pair: FederationPair) -> None:
     federation_pair.owner("local").execute(ODD)
     rows: Rows = federation_pair.new_rows()
