@@ -13,7 +13,7 @@ from federation.testing.pair import FederationPair
 # Tables and columns may be granted one by one; what stands in a schema that the role may not use cannot be named.
 _EXPOSED = """
     SELECT format('%%I.%%I', n.nspname, c.relname), c.relkind::text, string_agg(DISTINCT r.rolname, ', '),
-        c.relrowsecurity, EXISTS (SELECT FROM pg_policy AS p WHERE p.polrelid = c.oid),
+        c.relrowsecurity, EXISTS (SELECT FROM pg_policy AS p WHERE p.polrelid = c.oid AND p.polpermissive),
         coalesce((SELECT o.option_value::bool FROM pg_options_to_table(c.reloptions) AS o
             WHERE o.option_name = 'security_invoker'), false)
     FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
@@ -44,7 +44,7 @@ def exposed(pair: FederationPair) -> Iterator[str]:
                 )
             elif kind in {"r", "p"} and not policies:
                 yield (
-                    f"{side}: table {name} has no policy, so {who} sees none of its rows — "
+                    f"{side}: table {name} has no permissive policy, so {who} sees none of its rows — "
                     "op.create_policy(…), or take the privilege away"
                 )
             elif kind == "f":

@@ -159,12 +159,20 @@ OPEN = {
         "local: table public.notes is open to federation_link without row-level security — "
         'op.enable_row_level_security("notes") and a policy',
     ),
+    "a table with a restrictive policy alone": (
+        LOCAL_2,
+        UP_2,
+        f'{UP_2}\n    op.create_table("notes", sa.Column("id", sa.Uuid()))\n    op.enable_row_level_security("notes")\n'
+        '    op.execute("GRANT SELECT (id) ON notes TO authenticated")\n'
+        '    op.create_policy("mfa", "notes", using="true", restrictive=True)',
+        "local: table public.notes has no permissive policy, so authenticated sees none of its rows — ",
+    ),
     "a table without a policy": (
         LOCAL_2,
         UP_2,
         f'{UP_2}\n    op.create_table("notes", sa.Column("id", sa.Uuid()))\n    op.enable_row_level_security("notes")\n'
         '    op.execute("GRANT SELECT (id) ON notes TO authenticated")',
-        "local: table public.notes has no policy, so authenticated sees none of its rows — op.create_policy(…)",
+        "local: table public.notes has no permissive policy, so authenticated sees none of its rows — op.create_policy(…)",
     ),
     "a table of the cloud, which is the API's at once": (
         CLOUD_2,
