@@ -172,7 +172,7 @@ OPEN = {
         UP_2,
         f'{UP_2}\n    op.create_table("notes", sa.Column("id", sa.Uuid()))\n    op.enable_row_level_security("notes")\n'
         '    op.execute("GRANT SELECT (id) ON notes TO authenticated")',
-        "local: table public.notes has no permissive policy, so authenticated sees none of its rows — op.create_policy(…)",
+        "local: table public.notes has no permissive policy, so authenticated sees none of its rows — op.",
     ),
     "a table of the cloud, which is the API's at once": (
         CLOUD_2,
