@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 import tempfile
 import zlib
 from collections.abc import Iterator
@@ -75,6 +76,14 @@ def pytest_report_header() -> str:
 def binaries(request: pytest.FixtureRequest) -> Binaries:
     found: Binaries = request.param
     return found
+
+
+@pytest.fixture(autouse=True)
+def _path_as_before() -> Iterator[None]:
+    """Alembic puts a chain's folder in front of what Python imports from."""
+    before = sys.path.copy()
+    yield
+    sys.path[:] = before
 
 
 @pytest.fixture(autouse=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 from typing import Any
 
 from alembic.config import Config as AlembicConfig
@@ -28,6 +29,9 @@ def alembic_config(config: Config, side: Side, **attributes: Any) -> AlembicConf
     # What Alembic prints for its own command line is of no use to ours.
     made = AlembicConfig(ini, ini_section=side, attributes={"federation": config, **attributes}, stdout=io.StringIO())
     made.messaging_opts = {"quiet": True}  # a property that is computed unless it is set; it prints past ``stdout``
+    # Alembic puts these in front whenever it reads a chain: a process that does so often would have thousands.
+    first = made.get_prepend_sys_paths_list() or []
+    sys.path[:] = [*first, *(path for path in sys.path if path not in first)]
     return made
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,6 +11,7 @@ from click.testing import CliRunner, Result
 from deployments import copy_root
 
 from federation.cli import main
+from federation.drift.check import check
 from federation.lockstep import upgrade
 
 if TYPE_CHECKING:
@@ -155,3 +157,12 @@ def test_a_column_of_a_type_that_the_cloud_lacks_is_refused_by_name(unknown: Dep
     result = unknown.federation("upgrade")
     assert result.returncode == 0, result.stderr
     assert unknown.federation("check").returncode == 0
+
+
+def test_a_process_that_checks_often_imports_from_no_more_folders(federated: Deployment) -> None:
+    """Alembic puts the folder of alembic.ini in front of sys.path each time that it reads a chain."""
+    check(federated.config)
+    before = len(sys.path)
+    check(federated.config)
+    assert len(sys.path) == before
+    assert sys.path[0] == str(federated.root)
