@@ -84,27 +84,31 @@ def analyze(config: Config) -> list[Analyzed]:
             with connection.begin():
                 with over_the_link(connection, config):
                     connection.execute(ddl(LOG_IN.format(name)))
-                with _site_column_known(connection, config, name):
+                with _site_column_known(connection, config, table):
                     connection.execute(ddl(sql.SQL("ANALYZE {}").format(name)))
                 rows = connection.scalar(_ROWS, {"table": name.as_string(None)})
-                if config.tables.site_column in kept_values.kept(connection, config).get(table, []):
-                    raise Refused(
-                        f"column {config.tables.site_column} of {schema}.{table} does not hold the site's id alone",
-                        side="cloud",
-                        hint="leave site_statistics out of [tables], or see with `federation check` why the hospital "
-                        "has rows of another site",
-                    )
             done.append(Analyzed(table, int(rows), time.perf_counter() - started))
         return done
 
 
 @contextmanager
-def _site_column_known(connection: Connection, config: Config, table: sql.Identifier) -> Iterator[None]:
-    """The table's site column has a statistics target of 1 in the block, if that is wanted and there is one."""
+def _site_column_known(connection: Connection, config: Config, table: str) -> Iterator[None]:
+    """The table's site column has a statistics target of 1 in the block, if that is wanted and there is one.
+
+    Raises Refused where it then turns out to hold anything but the site.
+    """
     column = config.tables.site_column if config.tables.site_statistics else None
-    if column is None or not connection.scalar(_HAS_COLUMN, {"table": table.as_string(None), "column": column}):
+    name = sql.Identifier(config.tables.link_schema, table)
+    if column is None or not connection.scalar(_HAS_COLUMN, {"table": name.as_string(None), "column": column}):
         yield
         return
-    connection.execute(ddl(_TARGET.format(table, sql.Identifier(column), sql.Literal(1))))
+    connection.execute(ddl(_TARGET.format(name, sql.Identifier(column), sql.Literal(1))))
     yield
-    connection.execute(ddl(_TARGET.format(table, sql.Identifier(column), sql.Literal(0))))
+    connection.execute(ddl(_TARGET.format(name, sql.Identifier(column), sql.Literal(0))))
+    if column in kept_values.kept(connection, config).get(table, []):
+        raise Refused(
+            f"column {column} of {config.tables.link_schema}.{table} does not hold the site's id alone",
+            side="cloud",
+            hint="leave site_statistics out of [tables], or see with `federation check` why the hospital has rows of "
+            "another site",
+        )

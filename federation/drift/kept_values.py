@@ -30,8 +30,8 @@ _KEPT = sa.text(
 _UNKNOWN = sa.text(
     """
     SELECT c.relname::text FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_attribute AS a ON a.attrelid = c.oid
-    WHERE c.relnamespace = to_regnamespace(:schema) AND c.relkind = 'f' AND c.reltuples > :small AND a.attname = :column
-        AND NOT EXISTS (SELECT FROM pg_catalog.pg_stats AS s
+    WHERE c.relnamespace = to_regnamespace(quote_ident(:schema)) AND c.relkind = 'f' AND c.reltuples > :small
+        AND a.attname = :column AND NOT EXISTS (SELECT FROM pg_catalog.pg_stats AS s
             WHERE s.schemaname = :schema AND s.tablename = c.relname AND s.attname = a.attname)
     ORDER BY 1
     """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+import chains_of_three as three
 import psycopg
 import pytest
 from deployments import ROOT
@@ -17,17 +18,6 @@ if TYPE_CHECKING:
 
     from deployments import Deployment, Deployments
 
-INI = """
-[DEFAULT]
-path_separator = os
-prepend_sys_path = %(here)s
-[local]
-script_location = federation:environments/local
-version_locations = %(here)s/versions/local
-[cloud]
-script_location = federation:environments/cloud
-version_locations = %(here)s/versions/cloud
-"""
 TOML = """
 [link]
 server_options = { fetch_size = "500" }
@@ -73,7 +63,7 @@ INSERT INTO public.visits (clinic_id, reason) VALUES (gen_random_uuid(), 'in the
 def clinic(deployments: Deployments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Deployment]:
     for side in ("local", "cloud"):
         (tmp_path / "versions" / side).mkdir(parents=True)
-    for name, text in (("alembic.ini", INI), ("federation.toml", TOML), ("clinic.py", MODELS)):
+    for name, text in (("alembic.ini", three.INI), ("federation.toml", TOML), ("clinic.py", MODELS)):
         (tmp_path / name).write_text(text)
     with deployments.at_base(tmp_path) as deployment:
         deployment.enter(monkeypatch)
