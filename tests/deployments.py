@@ -89,7 +89,7 @@ class Deployment(FederationPair):
         url = self.superuser_url(side)
         result = subprocess.run(
             [
-                str(binaries.bindir / "pg_dump"),
+                str(binaries.program("pg_dump")),
                 "--schema-only",
                 "--restrict-key=x",
                 "--exclude-schema=federation",

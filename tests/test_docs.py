@@ -73,7 +73,8 @@ def run(page: list[Command], pair: Pair, folder: Path) -> list[tuple[int, str]]:
     for name in ("alembic", "federation"):
         (scripts / name).write_text(prepared().script(name))
         (scripts / name).chmod(0o755)
-    path = os.pathsep.join(map(str, [scripts, Path(sys.executable).parent, pair.local.binaries.bindir, clean["PATH"]]))
+    programs = [scripts, Path(sys.executable).parent, pair.local.binaries.program("psql").parent]
+    path = os.pathsep.join([*map(str, programs), clean["PATH"]])
     (folder / "repository").mkdir()
     subprocess.run(
         ["bash", "-c", script],

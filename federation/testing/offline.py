@@ -6,12 +6,13 @@ import io
 import os
 import shutil
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 from alembic import command
 
 from federation.environments import alembic_config
-from federation.errors import FederationError, Side
+from federation.errors import FederationError, PreconditionMissing, Side
 from federation.servers import Server
 from federation.testing.databases import Databases
 from federation.testing.pair import FederationPair
@@ -20,8 +21,9 @@ from federation.testing.pair import FederationPair
 def find_psql(databases: Databases) -> Path | None:
     """The server's own, else the machine's."""
     local = databases.servers.local
-    if isinstance(local, Server) and (local.binaries.bindir / "psql").exists():
-        return local.binaries.bindir / "psql"
+    if isinstance(local, Server):
+        with suppress(PreconditionMissing):
+            return local.binaries.program("psql")
     found = shutil.which("psql")
     return Path(found) if found else None
 

@@ -25,7 +25,7 @@ def psql(binaries: Binaries, tmp_path: Path) -> Callable[[Server, str], subproce
         file = tmp_path / "bootstrap.sql"
         file.write_text(script)
         return subprocess.run(
-            [binaries.bindir / "psql", "--no-psqlrc", "--file", file, server.url()],
+            [binaries.program("psql"), "--no-psqlrc", "--file", file, server.url()],
             capture_output=True,
             text=True,
             check=False,

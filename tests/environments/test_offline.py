@@ -21,7 +21,7 @@ def psql(
 ) -> subprocess.CompletedProcess[str]:
     binaries = deployment.pair.local.binaries
     return subprocess.run(
-        [str(binaries.bindir / "psql"), "-X", "-q", "-v", "ON_ERROR_STOP=1", *arguments],
+        [str(binaries.program("psql")), "-X", "-q", "-v", "ON_ERROR_STOP=1", *arguments],
         input=script,
         env={**os.environ, **deployment.environ, **environ, **connection(deployment, side)},
         capture_output=True,

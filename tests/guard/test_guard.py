@@ -47,7 +47,7 @@ def psql(deployment: Deployment, side: str, script: str) -> subprocess.Completed
     """As somebody runs it who does not think of ON_ERROR_STOP."""
     binaries = deployment.pair.local.binaries
     return subprocess.run(
-        [binaries.bindir / "psql", "-X", "-q", deployment.environ[f"FEDERATION_{side.upper()}_URL"]],
+        [binaries.program("psql"), "-X", "-q", deployment.environ[f"FEDERATION_{side.upper()}_URL"]],
         input=script,
         capture_output=True,
         text=True,

