@@ -23,6 +23,7 @@ ON_EACH_VERSION = {
     "test_link_failures",
     "test_on_servers",
     "test_oracles",
+    "test_password_logs",
     "test_pushdown",
     "test_reading",
     "test_row_counts",

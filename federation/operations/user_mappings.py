@@ -4,6 +4,9 @@ A statement is logged and so is a bind parameter; the data of COPY is not. So th
 temporary table, and a DO block reads it from there. In ``--sql`` it is a psql variable (``FEDERATION_LINK_PASSWORD``,
 ``FEDERATION_SERVICE_PASSWORD``), or the environment's variable of that name, and travels by ``\\copy`` all the same.
 
+The server also logs the inner statement when that fails, is ended or waits for a lock. So the block waits in a
+statement that names the user only, and sets the password when it has the row.
+
 https://www.postgresql.org/docs/current/sql-createusermapping.html
 """
 
@@ -143,8 +146,7 @@ def _send(
     variable = f"FEDERATION_{op.link_role.login.upper()}_PASSWORD"
     execute(operations, _SECRET_TABLE)
     context.impl.static_output(_PSQL_COPY.format(variable=variable))
-    head = _mapping_head(verb, cloud_role, op.server, op.link_role.name(config))
-    execute(operations, _USE_SECRET.format(head=sql.Literal(head)))
+    execute(operations, _use_secret(verb, cloud_role, op.server, op.link_role.name(config)))
     execute(operations, _FORGET_SECRET)
 
 
@@ -168,28 +170,27 @@ def send_mapping(
 ) -> None:
     """Create or alter a mapping inside the current transaction, leaving no trace of ``password`` in any log.
 
-    The block catches what the inner statement raises, because an uncaught error would print that statement as its
-    CONTEXT; state and message are raised again.
+    Raises psycopg's error with SQLSTATE ZF009 where pg_stat_statements would keep the password.
     """
-    head = _mapping_head(verb, cloud_role, server, user)
     driver: psycopg.Connection = connection.connection.driver_connection  # type: ignore[assignment]
     with driver.cursor() as cursor:
         cursor.execute(_SECRET_TABLE)
         with cursor.copy("COPY pg_temp.federation_secret (password) FROM STDIN") as copy:
             copy.write_row((password,))
-        cursor.execute(_USE_SECRET.format(head=sql.Literal(head)))
+        cursor.execute(_use_secret(verb, cloud_role, server, user))
         cursor.execute(_FORGET_SECRET)
 
 
-def _mapping_head(verb: Literal["CREATE", "ALTER"], cloud_role: sql.Composable, server: str, user: str) -> str:
-    """The statement up to the password."""
+def _use_secret(verb: Literal["CREATE", "ALTER"], cloud_role: sql.Composable, server: str, user: str) -> sql.Composed:
+    """The block that makes or alters the mapping and takes the password from the temporary table."""
     option = sql.SQL("" if verb == "CREATE" else "SET ")
-    statement = sql.SQL(
-        "{verb} USER MAPPING FOR {role} SERVER {server} OPTIONS ({option}user {user}, {option}password "
+    mapping = sql.SQL("USER MAPPING FOR {} SERVER {} OPTIONS ").format(cloud_role, sql.Identifier(server))
+    waiting = sql.SQL("{} {}({}user {})").format(sql.SQL(verb), mapping, option, sql.Literal(user))
+    secret = sql.SQL("ALTER {}({} password ").format(mapping, sql.SQL("ADD" if verb == "CREATE" else "SET"))
+    return _USE_SECRET.format(
+        waiting=sql.Literal(waiting.as_string(None)),
+        secret=sql.Literal(secret.as_string(None)),
     )
-    return statement.format(
-        verb=sql.SQL(verb), role=cloud_role, server=sql.Identifier(server), option=option, user=sql.Literal(user)
-    ).as_string(None)
 
 
 _SECRET_TABLE = sql.SQL("CREATE TEMPORARY TABLE federation_secret (password text NOT NULL) ON COMMIT DROP")
@@ -204,13 +205,27 @@ _PSQL_COPY = """\\if :{{?{variable}}}
 \\copy pg_temp.federation_secret (password) FROM PROGRAM 'printenv {variable}' \
 WITH (FORMAT csv, DELIMITER E'\\x01', QUOTE E'\\x02')"""
 
+# An uncaught error would print the inner statement as its CONTEXT, so state and message are raised again. OTHERS
+# misses a cancelled statement. pg_stat_statements keeps the text of nested statements with ``track = all``.
 _USE_SECRET = sql.SQL(
     """
 DO $federation$
 BEGIN
-    EXECUTE {head} || quote_literal((SELECT password FROM pg_temp.federation_secret)) || ')';
-EXCEPTION WHEN OTHERS THEN
-    RAISE EXCEPTION USING ERRCODE = SQLSTATE, MESSAGE = SQLERRM;
+    IF current_setting('pg_stat_statements.track', true) = 'all' THEN
+        BEGIN
+            SET LOCAL pg_stat_statements.track = 'top';
+        EXCEPTION WHEN insufficient_privilege THEN
+            RAISE EXCEPTION 'pg_stat_statements.track is "all" and would keep the link''s password'
+                USING ERRCODE = 'ZF009', HINT = format('a superuser runs: ALTER ROLE %I IN DATABASE %I '
+                    'SET pg_stat_statements.track = top', session_user, current_database());
+        END;
+    END IF;
+    EXECUTE {waiting};
+    BEGIN
+        EXECUTE {secret} || quote_literal((SELECT password FROM pg_temp.federation_secret)) || ')';
+    EXCEPTION WHEN query_canceled OR OTHERS THEN
+        RAISE EXCEPTION USING ERRCODE = SQLSTATE, MESSAGE = SQLERRM;
+    END;
 END $federation$
 """
 )
