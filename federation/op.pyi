@@ -481,6 +481,20 @@ def keep_enum_value(
     https://www.postgresql.org/docs/current/sql-altertype.html
     """
 
+def lock_tables(
+    *tables: str,
+    schema: str = "public",
+) -> None:
+    """Lock tables or views in ACCESS EXCLUSIVE mode, parents before children, within ``lock_timeout`` altogether.
+
+    The first statement of a step that changes several tables. The database raises 55P03 (exit code 5) when it does
+    not get all of them in time.
+
+        op.lock_tables("hospital_patients", "hospital_queues")
+
+    https://www.postgresql.org/docs/current/sql-lock.html
+    """
+
 def replace_rls_view(
     view: RLSView,
     *,

@@ -28,14 +28,14 @@ from federation.lockstep.locks import (
 )
 from federation.lockstep.relations import ForeignKey, Relation
 from federation.lockstep.tokens import Name, Reader, Token, items_of, tokens_of
-from federation.operations import foreign_tables, indexes, user_mappings, views
+from federation.operations import foreign_tables, indexes, locking, user_mappings, views
 
 
 def read(step: StepLocks, statement: str) -> None:
     """Add the locks of one statement to those of its step."""
-    for template, locking in _OWN_BLOCKS:
+    for template, rule in _OWN_BLOCKS:
         if found := template.fullmatch(_without_comments_before(statement)):
-            locking(step, found.groupdict())
+            rule(step, found.groupdict())
             return
     tokens = tokens_of(statement)
     if tokens[0].kind == "meta":
@@ -110,7 +110,7 @@ def _create_foreign_table(step: StepLocks, reader: Reader) -> bool:
     reader.take("IF", "NOT", "EXISTS")
     name = reader.name()
     if name is not None:
-        step.make(name)
+        step.relations.foreign.add(step.make(name))
     return name is not None and not reader.has("PARTITION", "INHERITS")
 
 
@@ -139,7 +139,7 @@ def _create_view(step: StepLocks, reader: Reader, *, replacing: bool = False) ->
         step.lock(ACCESS_EXCLUSIVE, name)
     else:
         step.make(name)
-    return reader.skip_to("AS") and step.reading(reader.tokens)
+    return reader.skip_to("AS") and step.reading(reader.tokens, view=name)
 
 
 def _replace_view(step: StepLocks, reader: Reader) -> bool:
@@ -426,7 +426,7 @@ def _import_foreign_schema(step: StepLocks, reader: Reader) -> bool:
         return False
     for table in tables:
         if table is not None:
-            step.make((into[1], table))
+            step.relations.foreign.add(step.make((into[1], table)))
     return True
 
 
@@ -536,6 +536,16 @@ def _rebuilt(step: StepLocks, values: dict[str, str]) -> None:
     read(step, _value(values["create"]))
 
 
+def _views_locked(step: StepLocks, values: dict[str, str]) -> None:
+    table = step.relations.resolve(_named(_value(values["table"])))
+    step.lock(ACCESS_EXCLUSIVE, *sorted(step.relations.views.get(table, ())))
+
+
+def _locked_in_order(step: StepLocks, values: dict[str, str]) -> None:
+    for statement in re.findall(r"'((?:[^']|'')*)'", values["statements"]):
+        read(step, statement.replace("''", "'"))
+
+
 def _imported_beside(step: StepLocks, _values: dict[str, str]) -> None:
     step.made_schemas.add("federation_import")
 
@@ -569,6 +579,8 @@ _OWN_BLOCKS: tuple[tuple[re.Pattern[str], Callable[[StepLocks, dict[str, str]], 
     (_pattern(views._REVOKE_DEFAULTS), _nothing),
     (_pattern(views._REBUILD), _rebuilt),
     (_pattern(user_mappings._USE_SECRET), _nothing),
+    (_pattern(locking._VIEWS_OVER), _views_locked),
+    (_pattern(locking._IN_ORDER), _locked_in_order),
     (_pattern(indexes._FIRST), _nothing),
     (_pattern(indexes._DROP_INVALID, "\n\\gexec"), _index_looked_at),
     (_pattern(indexes._SAME_OR_NONE), _index_looked_at),

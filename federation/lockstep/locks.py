@@ -110,10 +110,12 @@ class StepLocks:
         """Whether a lock on the relation is none on others that inherit from it."""
         return self.relations.resolve(name) not in self.relations.inheriting
 
-    def reading(self, tokens: list[Token]) -> bool:
-        """ACCESS SHARE on what queries among ``tokens`` read, if that can be told."""
+    def reading(self, tokens: list[Token], *, view: Name | None = None) -> bool:
+        """ACCESS SHARE on what queries among ``tokens`` read, if that can be told; ``view`` is defined by them."""
         names = read_by(tokens)
         self.lock(ACCESS_SHARE, *(names or ()))
+        if view is not None:
+            self.relations.define_view(self.relations.resolve(view), set(map(self.relations.resolve, names or ())))
         return names is not None
 
     def add_foreign_key(self, key: ForeignKey) -> None:

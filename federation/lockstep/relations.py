@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from federation.lockstep.tokens import Name
+from federation.operations.locking import LOCKABLE
 
 Relation: TypeAlias = tuple[str, str]
 """Schema and name."""
@@ -34,6 +35,10 @@ class Relations:
     foreign_keys: set[ForeignKey] = field(default_factory=set)
     inheriting: set[Relation] = field(default_factory=set)
     """Partitions, partitioned tables, parents and children: what is locked is locked in others, too."""
+    foreign: set[Relation] = field(default_factory=set)
+    """Foreign tables."""
+    views: dict[Relation, set[Relation]] = field(default_factory=dict)
+    """By foreign table, the owner's views that read it and nothing but foreign tables."""
     server_version: int = 180000
     """As ``server_version_num`` has it."""
 
@@ -48,9 +53,13 @@ class Relations:
             for name, schema, table, columns, other_schema, other in connection.execute(_FOREIGN_KEYS)
         }
         inheriting = {(schema, name) for schema, name in connection.execute(_INHERITING)}
+        foreign = {(schema, name) for schema, name in connection.execute(_FOREIGN)}
+        views: dict[Relation, set[Relation]] = {}
+        for schema, name, view_schema, view in connection.execute(_VIEWS):
+            views.setdefault((schema, name), set()).add((view_schema, view))
         version = int(connection.scalar(sa.text("SHOW server_version_num")))
         connection.rollback()
-        return cls(path or ("public",), existing, of_index, keys, inheriting, version)
+        return cls(path or ("public",), existing, of_index, keys, inheriting, foreign, views, version)
 
     def resolve(self, name: Name) -> Relation:
         """The relation that a name means: the first of the search path, or what will be made in its first schema."""
@@ -64,9 +73,19 @@ class Relations:
         )
         return next(found, self.search_path[0]), relation
 
+    def define_view(self, view: Relation, read: set[Relation]) -> None:
+        """Note what a view reads."""
+        for readers in self.views.values():
+            readers.discard(view)
+        if read and read <= self.foreign:
+            for table in read:
+                self.views.setdefault(table, set()).add(view)
+
     def forget(self, gone: set[Relation]) -> None:
         """Drop relations."""
         self.existing -= gone
+        self.foreign -= gone
+        self.views = {table: readers - gone for table, readers in self.views.items() if table not in gone}
         self.foreign_keys = {key for key in self.foreign_keys if key.table not in gone}
         self.table_of_index = {i: t for i, t in self.table_of_index.items() if t not in gone and i not in gone}
 
@@ -107,4 +126,20 @@ _INHERITING = sa.text(
     JOIN pg_catalog.pg_class AS c ON c.oid IN (i.inhrelid, i.inhparent) AND c.relkind IN ('r', 'p', 'f')
     JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
     """
+)
+_FOREIGN = sa.text(
+    """
+    SELECT n.nspname, c.relname FROM pg_catalog.pg_class AS c
+    JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+    WHERE c.relkind = 'f'
+    """
+)
+_VIEWS = sa.text(
+    f"""
+    SELECT n.nspname, f.relname, x.nspname, x.relname
+    FROM (SELECT DISTINCT l.refobjid, vn.nspname, v.relname FROM pg_catalog.pg_class AS v
+        JOIN pg_catalog.pg_namespace AS vn ON vn.oid = v.relnamespace {LOCKABLE}) AS x
+    JOIN pg_catalog.pg_class AS f ON f.oid = x.refobjid
+    JOIN pg_catalog.pg_namespace AS n ON n.oid = f.relnamespace
+    """  # noqa: S608
 )

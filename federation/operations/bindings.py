@@ -16,6 +16,7 @@ from psycopg import sql
 from federation.binding import statements
 from federation.config import Config
 from federation.operations.deployment import LINK, SERVICE, Role, deployment, role, roles
+from federation.operations.locking import views_over
 from federation.operations.rendering import call, given
 from federation.operations.statements import execute
 
@@ -279,6 +280,7 @@ def _drop_cloud(operations: Operations, op: DropCloudBindingOp) -> None:
 
 @Operations.implementation_for(BindBeforeWriteOp)
 def _bind_before_write(operations: Operations, op: BindBeforeWriteOp) -> None:
+    execute(operations, views_over(op.schema, op.table))
     execute(
         operations,
         sql.SQL(
@@ -303,6 +305,7 @@ def _create_site_check(operations: Operations, op: CreateSiteCheckOp) -> None:
 
 @Operations.implementation_for(DropBindBeforeWriteOp)
 def _drop_bind_before_write(operations: Operations, op: DropBindBeforeWriteOp) -> None:
+    execute(operations, views_over(op.schema, op.table))
     execute(operations, sql.SQL("DROP TRIGGER bind_before_write ON {}").format(sql.Identifier(op.schema, op.table)))
 
 

@@ -37,6 +37,7 @@ from psycopg import sql
 from sqlalchemy import Column
 
 from federation.config import IMPORTED
+from federation.operations.locking import views_over
 from federation.operations.rendering import call, given
 from federation.operations.statements import (
     Columns,
@@ -445,6 +446,9 @@ def _alter_table(operations: Operations, op: AlterForeignTableOp) -> None:
     for column in op.add:
         actions += _added(column)
     if actions:
+        execute(
+            operations, views_over(op.schema, op.table)
+        )  # after the hospital is asked: the app does not wait for that
         execute(operations, _alter(op.schema, op.table, actions))
 
 
@@ -492,6 +496,7 @@ def _set_options(operations: Operations, op: SetForeignTableOptionsOp) -> None:
     ]
     changes += [sql.SQL("DROP {}").format(sql.Identifier(key)) for key in op.was if key not in op.options]
     if changes:
+        execute(operations, views_over(op.schema, op.table))
         options = sql.SQL("OPTIONS ({})").format(sql.SQL(", ").join(changes))
         execute(operations, _alter(op.schema, op.table, [options]))
 

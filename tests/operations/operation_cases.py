@@ -38,6 +38,7 @@ from federation.operations.foreign_tables import (
 )
 from federation.operations.grants import GrantOp, RevokeOp
 from federation.operations.indexes import CreateIndexConcurrentlyOp
+from federation.operations.locking import LockTablesOp
 from federation.operations.policies import (
     AlterPolicyOp,
     CreatePolicyOp,
@@ -165,6 +166,7 @@ class Case:
 
 
 CASES = [
+    Case("lock_tables", "local", LockTablesOp((PLAIN, LINKED))),
     Case("create_foreign_server", "cloud", replace(SERVER, name='anöther "server"')),
     Case(
         "alter_foreign_server",

@@ -59,5 +59,25 @@ END $federation$;
 
 DROP SCHEMA federation_import CASCADE;
 
+DO $federation$
+DECLARE
+    reader regclass;
+BEGIN
+    FOR reader IN
+        SELECT DISTINCT v.oid FROM pg_catalog.pg_class AS v
+        JOIN pg_catalog.pg_rewrite AS w ON w.ev_class = v.oid
+        JOIN pg_catalog.pg_depend AS l ON l.classid = 'pg_rewrite'::regclass AND l.objid = w.oid
+            AND l.refclassid = 'pg_class'::regclass AND l.refobjid <> v.oid
+        WHERE v.relkind = 'v' AND pg_has_role(v.relowner, 'USAGE') AND NOT EXISTS (
+            SELECT FROM pg_catalog.pg_depend AS other
+            JOIN pg_catalog.pg_class AS c ON c.oid = other.refobjid AND c.relkind <> 'f' AND c.oid <> v.oid
+            WHERE other.classid = 'pg_rewrite'::regclass AND other.objid = w.oid
+                AND other.refclassid = 'pg_class'::regclass) AND l.refobjid = '"federation_link"."we""ird Täble"'::regclass
+        ORDER BY 1
+    LOOP
+        EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', reader);
+    END LOOP;
+END $federation$;
+
 ALTER FOREIGN TABLE "federation_link"."we""ird Täble" DROP COLUMN "number", ADD COLUMN "number" BIGINT NOT NULL GENERATED ALWAYS AS (NULL::BIGINT) STORED, ALTER COLUMN "number" OPTIONS (ADD column_name 'number'), ALTER COLUMN "number" SET STATISTICS 0, DROP COLUMN """count"" % :x", ADD COLUMN """count"" % :x" INTEGER NOT NULL GENERATED ALWAYS AS (NULL::INTEGER) STORED, ALTER COLUMN """count"" % :x" OPTIONS (ADD column_name '"count" % :x'), ALTER COLUMN """count"" % :x" SET STATISTICS 0;
 
