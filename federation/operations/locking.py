@@ -115,15 +115,13 @@ DECLARE
     reader regclass;
 BEGIN
     FOR reader IN
-        SELECT DISTINCT v.oid FROM pg_catalog.pg_class AS v"""
-    + LOCKABLE
-    + """ AND l.refobjid = {table}::regclass
+        SELECT DISTINCT v.oid FROM pg_catalog.pg_class AS v LOCKABLE AND l.refobjid = {table}::regclass
         ORDER BY 1
     LOOP
         EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', reader);
     END LOOP;
 END $federation$
-"""  # noqa: S608
+""".replace(" LOCKABLE", LOCKABLE)
 )
 
 
