@@ -24,6 +24,7 @@ from sqlalchemy.schema import DDL
 
 from federation.config import Config
 from federation.errors import LockHeld, PreconditionMissing, Side, Unreachable, from_database
+from federation.server_text import is_safe, printable
 
 SIDES: tuple[Side, Side] = ("local", "cloud")
 
@@ -161,9 +162,13 @@ def connect(config: Config, side: Side, *, admin: bool = False) -> Iterator[Conn
 
 
 def _say(notice: psycopg.errors.Diagnostic) -> None:
-    """A server's warning, the guard's for one: on standard error, unless somebody has set up logging."""
-    hint = f" — {notice.message_hint}" if notice.message_hint else ""
-    logging.getLogger("federation").warning("federation: %s%s", notice.message_primary, hint)
+    """Repeat a server's warning, the guard's for one: on standard error, unless somebody has set up logging.
+
+    What a trigger or a DO block of others says may quote a value, and is not repeated.
+    """
+    if is_safe(notice):
+        hint = f" — {notice.message_hint}" if notice.message_hint else ""
+        logging.getLogger("federation").warning("federation: %s", printable(f"{notice.message_primary}{hint}"))
 
 
 def link_timeout(config: Config) -> int:

@@ -13,7 +13,8 @@
 Each carries what a caller needs, so that nobody parses the text: ``side``, ``release``, ``statement`` and ``hint``
 (what to do, usually a command). ``str(error)`` is the sentence that people read, hint included. The cause is
 chained; no error's text holds a secret or a patient's value: a statement is kept without its parameters and a
-server's DETAIL is left out, because "Failing row contains (…)" is somebody's record.
+server's DETAIL is left out, because "Failing row contains (…)" is somebody's record. A message that may quote a value
+is replaced by its SQLSTATE, in the chained cause too (`federation.server_text`).
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from typing import ClassVar, Literal, TypeAlias
 
 import psycopg
 import sqlalchemy.exc
+
+from federation.server_text import condition, is_safe, printable, redact
 
 Side: TypeAlias = Literal["local", "cloud"]
 """``local`` is the hospital's PostgreSQL, ``cloud`` the app's."""
@@ -47,9 +50,10 @@ class FederationError(Exception):
         statement: str | None = None,
         hint: str | None = None,
     ) -> None:
-        super().__init__(message)
-        self.message, self.side, self.release = message, side, release
-        self.statement, self.hint = statement, hint
+        self.message = printable(message)  # one line, whatever a name in it holds
+        super().__init__(self.message)
+        self.side, self.release, self.statement = side, release, statement
+        self.hint = printable(hint) if hint else None
 
     def __str__(self) -> str:
         where = "".join(f"{word}: " for word in (self.side, self.release) if word)
@@ -131,16 +135,22 @@ _RETYPING = frozenset({"ATExecAlterColumnType", "RememberAllDependentForRebuildi
 
 
 def from_database(error: BaseException, *, side: Side, release: str | None = None) -> FederationError:
-    """The error of ours for one of SQLAlchemy's or psycopg's: class by SQLSTATE, text without values.
+    """Translate an error of SQLAlchemy's or psycopg's: its class by SQLSTATE, its text without values.
 
-    Only the server's primary message is kept: DETAIL quotes rows and keys, CONTEXT quotes statements.
+    Only the server's primary message is kept: DETAIL quotes rows and keys, CONTEXT quotes statements. A message that
+    may quote a value is left out, and taken out of ``error`` too, which becomes the cause and may be printed with it.
     """
     original = error.orig if isinstance(error, sqlalchemy.exc.DBAPIError) else error
     statement = error.statement if isinstance(error, sqlalchemy.exc.DBAPIError) else None
     state = getattr(original, "sqlstate", None) or ""
     diagnostic = original.diag if isinstance(original, psycopg.Error) else None
-    message = (diagnostic.message_primary if diagnostic else None) or str(original).split("\n", 1)[0]
-    server_hint = diagnostic.message_hint if diagnostic else None
+    if diagnostic is not None and state and not is_safe(diagnostic):
+        message: str = condition(diagnostic)
+        server_hint: str | None = f"its message may quote a value, so it stands in the {side} server's log alone"
+        redact(error, message)
+    else:
+        message = (diagnostic.message_primary if diagnostic else None) or str(original).split("\n", 1)[0]
+        server_hint = diagnostic.message_hint if diagnostic else None
 
     def made(kind: type[FederationError], text: str, hint: str | None) -> FederationError:
         return kind(text, side=side, release=release, statement=statement, hint=hint)

@@ -19,6 +19,7 @@ from typing import Any
 from alembic import context
 from alembic.config import Config as AlembicConfig
 from alembic.runtime.migration import MigrationContext, MigrationStep
+from alembic.util import CommandError
 from sqlalchemy import MetaData, Table, event
 from sqlalchemy.engine import Connection
 from sqlalchemy.engine.interfaces import ReflectedColumn
@@ -27,6 +28,7 @@ from federation import guard, operations, plugin
 from federation.config import Config
 from federation.databases import DATABASE_ERRORS, connect, over_the_link
 from federation.environments import preconditions
+from federation.environments.failures import from_migration
 from federation.errors import FederationError, PreconditionMissing, Refused, Side, from_database
 from federation.operations.indexes import drop_set_aside, drop_set_aside_offline, is_set_aside
 from federation.operations.rendering import render_item
@@ -89,7 +91,8 @@ def _tell_the_hospital(connection: Connection, config: Config) -> None:
         with over_the_link(connection, config):
             guard.settle_over_link(connection)
     except DATABASE_ERRORS as error:
-        _LOG.warning("federation: %s; until the hospital is told, it keeps what the cloud needed before", error)
+        said = from_database(error, side="cloud").message
+        _LOG.warning("federation: %s; until the hospital is told, it keeps what the cloud needed before", said)
 
 
 def _keep_mark_if_silent(connection: Connection, config: Config) -> bool:
@@ -121,6 +124,12 @@ def _run_online(config: Config, side: Side, connection: Connection, progress: _P
     except FederationError as error:
         error.side, error.release = error.side or side, error.release or progress.release
         raise
+    except CommandError:
+        raise
+    except Exception as error:
+        if progress.release is None:  # no migration was running
+            raise
+        raise from_migration(error, side=side, release=progress.release) from error
 
 
 @contextmanager

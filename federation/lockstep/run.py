@@ -340,6 +340,6 @@ def _as_ours(error: BaseException, step: Step) -> FederationError:
         return from_database(error, side=step.side, release=step.release)
     if isinstance(error, KeyboardInterrupt):
         return Interrupted("interrupted", side=step.side, release=step.release)
-    own = isinstance(error, CommandError)  # Alembic's, which reads as a sentence
-    text = str(error) if own else f"the migration failed ({type(error).__name__}: {error})"
+    # Alembic's own reads as a sentence. What a migration raises, its environment has made an error of the toolkit's.
+    text = str(error) if isinstance(error, CommandError) else f"the run failed ({type(error).__name__}: {error})"
     return FederationError(text, side=step.side, release=step.release)

@@ -391,7 +391,7 @@ DO $federation$
 BEGIN
     EXECUTE {statement};
 EXCEPTION WHEN insufficient_privilege THEN
-    RAISE WARNING 'no row count: %', SQLERRM;
+    RAISE WARNING 'no row count: %', SQLERRM USING ERRCODE = 'ZF001';
 END $federation$
 """
 )

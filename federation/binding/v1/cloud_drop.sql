@@ -9,7 +9,7 @@ BEGIN
     END IF;
 EXCEPTION WHEN OTHERS THEN
     RAISE WARNING 'the hospital could not be told that the cloud needs nothing any more: %', SQLERRM
-        USING HINT = 'until it is told, it keeps what the cloud needed before: see `federation status`';
+        USING ERRCODE = 'ZF001', HINT = 'until it is told, it keeps what the cloud needed before: see `federation status`';
 END $$;
 DROP FUNCTION federation.bind_before_write();
 DROP FUNCTION federation.bind_to_write();

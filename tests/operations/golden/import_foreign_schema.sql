@@ -63,6 +63,6 @@ DO $federation$
 BEGIN
     EXECUTE 'ANALYZE "federation_link"."we""ird Täble"';
 EXCEPTION WHEN insufficient_privilege THEN
-    RAISE WARNING 'no row count: %', SQLERRM;
+    RAISE WARNING 'no row count: %', SQLERRM USING ERRCODE = 'ZF001';
 END $federation$;
 
