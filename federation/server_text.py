@@ -25,7 +25,8 @@ _RAISED = re.compile(r"\bRAISE$")
 _OWN_FUNCTION = re.compile(r"\b(federation|federation_private|auth)\.\w+\(")
 
 _BIDIRECTIONAL = "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
-_UNPRINTABLE = re.compile(rf"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff{_BIDIRECTIONAL}]")
+UNPRINTABLE = re.compile(rf"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff{_BIDIRECTIONAL}]")
+"""Characters that drive a terminal, or turn the order of what it shows."""
 
 
 def is_safe(diagnostic: psycopg.errors.Diagnostic) -> bool:
@@ -72,6 +73,6 @@ def printable(text: str, *, keep: str = "") -> str:
 
     A name, a reason or an error's text may hold any, and a terminal obeys them.
     """
-    return _UNPRINTABLE.sub(
+    return UNPRINTABLE.sub(
         lambda found: found[0] if found[0] in keep else found[0].encode("unicode_escape").decode("ascii"), text
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 from rich.table import Table
 
-from federation.cli.output import Result, common
+from federation.cli.output import Result, common, styled
 from federation.config import Config
 from federation.drift.check import check
 from federation.errors import PendingChanges
@@ -23,7 +23,6 @@ def command(config: Config) -> Result:
     found = check(config)
     table = Table("", "side", "what", "name", "detail", box=None, pad_edge=False)
     for item in found:
-        colour = _COLOURS[item.mark]
-        table.add_row(f"[{colour}]{item.mark}[/]", item.side, item.what, item.name, item.detail)
+        table.add_row(styled(item.mark, _COLOURS[item.mark]), item.side, item.what, item.name, item.detail)
     shown = table if found else "both databases are as declared"
     return Result({"differences": [item.to_dict() for item in found]}, shown, PendingChanges.exit_code if found else 0)

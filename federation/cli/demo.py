@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import click
 
-from federation.cli.output import Result, common, err, out
+from federation.cli.output import Result, common, console, err
 from federation.config import Config
 from federation.demo import tell
 from federation.demo.screen import Screen
@@ -30,7 +30,7 @@ def command(_config: Config, *, keep: bool) -> Result:
     ended, has left a file for `. ./env.sh` in another terminal.
     """
     context = click.get_current_context()
-    screen = Screen(err if keep or context.params["as_json"] else out)
+    screen = Screen(console(stderr=keep or context.params["as_json"], markup=True))
     told = tell(context.params["config_path"], screen)
     with _interruptible():
         if not keep:

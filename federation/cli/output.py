@@ -1,7 +1,8 @@
 """What every command shares: ``--config``, ``--json``, errors as one sentence with their exit code.
 
 Results go to standard output, progress and errors to standard error; with ``--json`` standard output holds one
-object, errors included.
+object, errors included. Names, reasons and texts come from databases: they are never read as markup, and no control
+character of theirs reaches a terminal.
 """
 
 from __future__ import annotations
@@ -20,9 +21,11 @@ from typing import Any
 
 import click
 from rich.console import Console, RenderableType
+from rich.text import Text
 
 from federation.config import Config
 from federation.errors import FederationError, Interrupted
+from federation.server_text import UNPRINTABLE, printable
 
 SCHEMA_VERSION = 1
 """Version of the JSON objects; a key that changes its meaning raises it, a new key does not."""
@@ -35,10 +38,28 @@ for _library in ("psycopg", "sqlalchemy"):
 _UNWRAPPED = 10_000
 """Columns of what is no terminal: a log's lines are not folded."""
 
-out, err = (
-    Console(stderr=stderr, highlight=False, width=None if stream.isatty() else _UNWRAPPED)
-    for stderr, stream in ((False, sys.stdout), (True, sys.stderr))
-)
+
+class _Console(Console):
+    """A console on which a string is shown as it is; colour comes with `rich.text.Text`."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Show control characters in place of obeying them, in table cells too."""
+        return super().render_str(printable(text, keep="\n\t"), **options)
+
+
+def console(*, stderr: bool = False, markup: bool = False) -> Console:
+    """Make a console on standard output, or on standard error; ``markup`` is for texts of the toolkit's own."""
+    stream = sys.stderr if stderr else sys.stdout
+    width = None if stream.isatty() else _UNWRAPPED
+    return _Console(stderr=stderr, highlight=False, markup=markup, emoji=False, width=width)
+
+
+def styled(text: str, style: str) -> Text:
+    """``text`` in a colour, whatever it holds."""
+    return Text(printable(text), style)
+
+
+out, err = console(), console(stderr=True)
 
 
 @dataclass(frozen=True)
@@ -86,9 +107,10 @@ def common(function: Callable[..., Result]) -> Callable[..., None]:
         else:
             if as_json:
                 _print_json(result.data)
+            elif isinstance(result.shown, str) and not out.is_terminal:
+                print(result.shown)  # noqa: T201  # SQL or exports: what is piped is what psql or a shell reads
             else:
-                plain = isinstance(result.shown, str)  # SQL or exports: what is piped must not wrap
-                out.print(result.shown, soft_wrap=plain, markup=not plain)
+                out.print(result.shown, soft_wrap=isinstance(result.shown, str))
             sys.exit(result.exit_code)
 
     return wrapper
@@ -98,13 +120,10 @@ def _fail(error: FederationError, *, as_json: bool) -> None:
     if as_json:
         _print_json(error.to_dict())
     else:
-        err.print(f"[bold red]federation:[/] {_escape(error)}", soft_wrap=True)
+        err.print(styled("federation:", "bold red"), str(error), soft_wrap=True)
     sys.exit(error.exit_code)
 
 
-def _escape(error: FederationError) -> str:
-    return str(error).replace("[", r"\[")
-
-
 def _print_json(data: Mapping[str, Any]) -> None:
-    print(json.dumps({"schema_version": SCHEMA_VERSION, **data}, ensure_ascii=False, default=str))  # noqa: T201
+    text = json.dumps({"schema_version": SCHEMA_VERSION, **data}, ensure_ascii=False, default=str)
+    print(UNPRINTABLE.sub(lambda found: json.dumps(found[0])[1:-1], text))  # noqa: T201

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import click
 from rich.console import Group
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
-from federation.cli.output import Result, common
+from federation.cli.output import Result, common, styled
 from federation.cli.steps import ReleaseCommand
 from federation.config import Config
 from federation.errors import PendingChanges
@@ -68,9 +68,9 @@ def _kind(item: PlannedStep) -> str:
 def _table(steps: list[PlannedStep], digest: str) -> Group:
     table = Table("", "release", "side", "what", box=None, pad_edge=False)
     for item in steps:
-        mark = "[green]+[/]" if item.step.direction is Direction.UP else "[red]-[/]"
+        mark = styled("+", "green") if item.step.direction is Direction.UP else styled("-", "red")
         notes = [*([] if _kind(item) == "expand" else [_kind(item)]), *_notes(item)]
-        what = "\n".join([escape(item.message), *(f"[dim]  {escape(note)}[/]" for note in notes)])
+        what = Text("\n").join([styled(item.message, ""), *(styled(f"  {note}", "dim") for note in notes)])
         table.add_row(mark, item.step.release, item.step.side, what)
     return Group(table, f"sha256 {digest}")
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import click
 
-from federation.cli.output import err
+from federation.cli.output import err, styled
 from federation.lockstep import Direction, Outcome, Step
 
 
@@ -57,7 +57,7 @@ def stopped_by_sigterm() -> Iterator[None]:
 def print_step(step: Step, seconds: float) -> None:
     """One line on standard error."""
     colour = "green" if step.direction is Direction.UP else "yellow"
-    err.print(f"[{colour}]{step}[/]  {step.direction.value}d to {step.to or 'base'}  {seconds:.2f} s")
+    err.print(styled(str(step), colour), f" {step.direction.value}d to {step.to or 'base'}  {seconds:.2f} s")
 
 
 def shown(outcome: Outcome) -> str:
