@@ -83,6 +83,24 @@ class ReleasesDiffer(FederationError):
     exit_code = 4
 
 
+class SetBack(FederationError):
+    """A database was restored to an earlier point, or is another one than before.
+
+    ``since`` is the time of the last command that the database knows of, as ISO 8601; None: it knows of none. What was
+    written after it may be lost.
+    """
+
+    exit_code = 4
+
+    def __init__(self, message: str, *, side: Side, since: str | None, hint: str | None = None) -> None:
+        super().__init__(message, side=side, hint=hint)
+        self.since = since
+
+    def to_dict(self) -> dict[str, object]:
+        """As JSON has it, with ``since``."""
+        return super().to_dict() | {"since": self.since}
+
+
 class LockHeld(FederationError):
     """Another run holds the lock, or a statement waited longer than ``lock_timeout``."""
 

@@ -14,7 +14,7 @@ ROWS = (
     ("cli", "demo", "administration", "lockstep", "environments", "operations", "binding"),
     ("cli", "demo", "administration", "lockstep", "environments", "guard"),
     ("cli", "scaffold", "drift", "environments", "operations", "binding"),
-    ("administration", "drift"),
+    ("administration", "drift", "guard"),
     ("scaffold", "lockstep"),
     ("demo", "servers"),
     ("testing", "administration", "lockstep", "environments", "guard"),

@@ -14,6 +14,7 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from federation.administration.last_seen import remember
 from federation.config import Config
 from federation.databases import connect
 from federation.errors import FederationError, PreconditionMissing, Refused
@@ -41,7 +42,7 @@ def add(config: Config, sub: UUID, claims: dict[str, Any] | None = None) -> dict
     _refuse_nobody(sub)
     stored = _complete(sub, claims)
     try:
-        with _accounts(config) as connection:
+        with _changed(config) as connection:
             replaced = connection.scalar(_ADD, {"sub": sub, "claims": json.dumps(stored)})
     except FederationError as error:
         # NaN, NUL and half a surrogate pair are JSON to Python.
@@ -74,7 +75,7 @@ def remove(config: Config, sub: UUID) -> dict[str, object]:
             side="local",
             hint="without it the app shows no rows; `federation downgrade base` takes the whole link away",
         )
-    with _accounts(config) as connection:
+    with _changed(config) as connection:
         removed = connection.execute(_REMOVE, {"sub": sub}).rowcount
     return {"sub": str(sub), "removed": bool(removed)}
 
@@ -93,7 +94,7 @@ def sync(config: Config) -> dict[str, object]:
             "federation.toml has no accounts.query", hint="[accounts] query = 'SELECT id, claims FROM …'"
         )
     wanted = _query(config, query)
-    with _accounts(config) as connection:
+    with _changed(config) as connection:
         listed = {row.sub: row for row in connection.execute(_LISTED)}
         kept = {sub for sub, row in listed.items() if not row.synced} | {NOBODY, config.site()}
         added = [sub for sub in wanted if sub not in listed and sub not in kept]
@@ -157,6 +158,14 @@ def _accounts(config: Config) -> Iterator[Connection]:
                 "there is no federation.account yet", side="local", hint="run `federation upgrade` first"
             )
         yield connection
+
+
+@contextmanager
+def _changed(config: Config) -> Iterator[Connection]:
+    """The same for a command that writes; both databases remember it."""
+    with _accounts(config) as connection:
+        yield connection
+    remember(config)
 
 
 def _complete(sub: UUID, claims: object) -> dict[str, Any]:

@@ -19,6 +19,7 @@ import sqlalchemy as sa
 from psycopg import sql
 from sqlalchemy import Connection
 
+from federation.administration.last_seen import remember
 from federation.administration.link import LOG_IN
 from federation.config import Config
 from federation.databases import connect, ddl, over_the_link
@@ -88,7 +89,8 @@ def analyze(config: Config) -> list[Analyzed]:
                     connection.execute(ddl(sql.SQL("ANALYZE {}").format(name)))
                 rows = connection.scalar(_ROWS, {"table": name.as_string(None)})
             done.append(Analyzed(table, int(rows), time.perf_counter() - started))
-        return done
+    remember(config)
+    return done
 
 
 @contextmanager

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from psycopg import sql
 from sqlalchemy.engine import Connection
 
+from federation.administration.last_seen import remember
 from federation.config import Config
 from federation.databases import DATABASE_ERRORS, connect, ddl, over_the_link
 from federation.errors import PreconditionMissing, Refused, Unreachable
@@ -50,6 +51,7 @@ def apply(config: Config) -> dict[str, object]:
             mappings[cloud_role] = user
         with _proving(config), over_the_link(connection, config):
             proved = list(_prove(connection, config))
+    remember(config)
     return {
         "server": config.link.server,
         "address": {key: options[key] for key in ("host", "port", "dbname", "sslmode")},

@@ -19,6 +19,7 @@ _COMMANDS = (
     "history",
     "link",
     "plan",
+    "repair",
     "revision",
     "status",
     "upgrade",

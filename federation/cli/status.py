@@ -9,7 +9,7 @@ from rich.table import Table
 from federation.cli.output import Result, common
 from federation.config import Config
 from federation.drift.check import check
-from federation.errors import FederationError, ReleasesDiffer
+from federation.errors import FederationError, ReleasesDiffer, SetBack
 from federation.lockstep import State, Status, read_status
 
 
@@ -21,6 +21,8 @@ def command(config: Config) -> Result:
     drifted = _drifted(config, status)
     if status.errors:
         code = status.errors[0].exit_code
+    elif status.comparison.set_back:
+        code = SetBack.exit_code
     else:
         code = 0 if status.state is State.WHOLE else ReleasesDiffer.exit_code
     data = status.to_dict() | {"drift": drifted}
@@ -43,6 +45,11 @@ def _shown(status: Status, *, drifted: bool | None) -> RenderableType:
     for side, release in (("local", status.local), ("cloud", status.cloud)):
         table.add_row(side, "?" if side in failed else release or "base", status.head or "base")
     lines = [str(error) for error in status.errors] or [status.state.value]
+    lines += [str(error) for error in status.comparison.set_back]
+    if not status.comparison.compared:
+        lines.append(
+            "not compared: whether a database was set back can be told only where both answer and can be written"
+        )
     if status.mark_is_off:
         lines.append(f"the hospital takes the cloud to be at {status.mark or 'base'}, and guards what that needs")
     if drifted is not None:

@@ -12,19 +12,25 @@ from federation.guard.housekeeping import (
 )
 from federation.guard.mark import mark, settle, settle_over_link
 from federation.guard.offline import from_its_release
+from federation.guard.pair import Comparison, compare, part, renew, require_whole
 from federation.guard.values import without_loss
 
 __all__ = [
     "SCHEMA",
     "VERSION_TABLE",
+    "Comparison",
+    "compare",
     "current_release",
     "forget",
     "from_its_release",
     "history_rows",
     "mark",
+    "part",
     "prepare",
     "record",
+    "renew",
     "require_own",
+    "require_whole",
     "set_trigger",
     "settle",
     "settle_over_link",

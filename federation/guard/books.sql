@@ -1,5 +1,22 @@
 -- What either chain keeps its books in: the version table, which in --sql from base Alembic writes itself, and the history.
-CREATE SCHEMA IF NOT EXISTS federation;
+-- Default privileges may grant it to others at once. Where it is there already, the binding has granted USAGE on it.
+DO $federation$
+DECLARE
+    statement text;
+BEGIN
+    IF to_regnamespace('federation') IS NOT NULL THEN
+        RETURN;
+    END IF;
+    CREATE SCHEMA federation;
+    FOR statement IN
+        SELECT DISTINCT format('REVOKE ALL ON SCHEMA federation FROM %s',
+            CASE acl.grantee WHEN 0 THEN 'PUBLIC' ELSE acl.grantee::regrole::text END)
+        FROM pg_catalog.pg_namespace AS n, aclexplode(n.nspacl) AS acl
+        WHERE n.nspname = 'federation' AND acl.grantee <> n.nspowner
+    LOOP
+        EXECUTE statement;
+    END LOOP;
+END $federation$;
 
 CREATE TABLE IF NOT EXISTS federation.alembic_version (
     version_num varchar(32) NOT NULL,
@@ -26,3 +43,26 @@ COMMENT ON COLUMN federation.history.guarded IS
     'The release that the other side must have (on the way up) or must not have (down) for this step; NULL: none.';
 COMMENT ON COLUMN federation.history.override IS 'Why the guard was told to let the step pass.';
 COMMENT ON COLUMN federation.history.refusal IS 'What the guard would have said.';
+
+-- Both sides keep it, so that a database that was set back is noticed: federation/guard/pair.py writes and compares it.
+CREATE TABLE IF NOT EXISTS federation.pair (
+    one boolean PRIMARY KEY DEFAULT true CHECK (one),
+    number bigint NOT NULL,
+    nonce uuid NOT NULL,
+    previous uuid,
+    confirmed boolean NOT NULL,
+    written_at timestamptz NOT NULL,
+    local_seen jsonb NOT NULL,
+    cloud_seen jsonb NOT NULL
+);
+COMMENT ON TABLE federation.pair IS
+    'The last command that wrote to both databases. Where the two rows differ, one of the databases was set back.';
+COMMENT ON COLUMN federation.pair.one IS 'The table has one row.';
+COMMENT ON COLUMN federation.pair.number IS 'How many commands have written this row; of two rows the lower is the older.';
+COMMENT ON COLUMN federation.pair.nonce IS 'Drawn by each command that writes, the same on both sides.';
+COMMENT ON COLUMN federation.pair.previous IS 'The nonce that the cloud had before; a command may end between the two.';
+COMMENT ON COLUMN federation.pair.confirmed IS 'At the hospital: whether the cloud has the nonce for certain.';
+COMMENT ON COLUMN federation.pair.written_at IS 'When the command wrote it, by the hospital''s clock.';
+COMMENT ON COLUMN federation.pair.local_seen IS
+    'The hospital''s database then: system identifier, database oid, timeline.';
+COMMENT ON COLUMN federation.pair.cloud_seen IS 'The same of the cloud''s database.';

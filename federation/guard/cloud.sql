@@ -88,4 +88,3 @@ EXCEPTION WHEN OTHERS THEN
         USING HINT = 'until it is told, it keeps what the cloud needed before: see `federation status`';
 END $$;
 COMMENT ON FUNCTION federation.settle() IS 'Tells the hospital where the cloud is, after a step that needs less of it.';
-REVOKE ALL ON FUNCTION federation.guard_version(), federation.settle() FROM PUBLIC;

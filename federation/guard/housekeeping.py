@@ -18,7 +18,7 @@ from federation.guard.offline import require_release
 SCHEMA = "federation"
 VERSION_TABLE = "alembic_version"
 
-_BOOKS = "alembic-federation books 2"
+_BOOKS = "alembic-federation books 3"
 """Comment of schema ``federation`` where the books are as this version of the toolkit makes them."""
 
 # In --sql from base Alembic writes CREATE TABLE itself, also where a downgrade to base has left the table. Empty, it
@@ -73,6 +73,7 @@ def require_own(connection: Connection, config: Config, side: Side) -> None:
 def set_trigger(context: MigrationContext) -> None:
     """Put the guard on the version table that Alembic has just written, in ``--sql`` from base."""
     context.execute(ddl(sql.SQL(_TRIGGER)))
+    context.execute(ddl(_revoke(VERSION_TABLE)))
 
 
 _COMMENT = sql.SQL("COMMENT ON SCHEMA federation IS {}").format(sql.Literal(_BOOKS))
@@ -85,10 +86,18 @@ def _own(config: Config, side: Side) -> sql.Composable:
 
 def _books(config: Config, side: Side) -> sql.Composable:
     """All but the trigger, safe to run again."""
-    values: dict[str, sql.Composable] = {}
-    if side == "local":
-        values = {"site": sql.Literal(config.site()), "service": sql.Identifier(config.link.service_user)}
-    return sql.SQL("{}{}").format(sql.SQL(_text("books")), sql.SQL(_text(side)).format(**values))
+    books = sql.SQL(_text("books"))
+    revoke = _revoke(VERSION_TABLE, "history", "history_id_seq", "guard", "pair", "guard_version", "settle")
+    if side == "cloud":
+        return sql.Composed([books, sql.SQL(_text("cloud")), revoke])
+    guard = sql.SQL(_text("local")).format(site=sql.Literal(config.site()))
+    grants = sql.SQL(_text("local_grants")).format(service=sql.Identifier(config.link.service_user))
+    return sql.Composed([books, guard, revoke, grants])
+
+
+def _revoke(*names: str) -> sql.Composable:
+    """What leaves nobody but the owner a privilege on these tables, sequences and functions of the books."""
+    return sql.SQL(_text("revoke")).format(names=sql.Literal(list(names)))
 
 
 @cache
@@ -128,7 +137,7 @@ def forget(connection: Connection, side: Side) -> None:
     with connection.begin():
         if not connection.exec_driver_sql("SELECT to_regnamespace('federation') IS NOT NULL").scalar_one():
             return
-        for table in (VERSION_TABLE, "history", "guard"):
+        for table in (VERSION_TABLE, "history", "guard", "pair"):
             name = sql.Identifier(SCHEMA, table).as_string(None)
             connection.exec_driver_sql(f"DROP TABLE IF EXISTS {name}")
         for function in ("guard_version", "settle"):

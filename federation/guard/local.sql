@@ -4,8 +4,9 @@
 CREATE TABLE IF NOT EXISTS federation.guard (
     side text PRIMARY KEY DEFAULT 'local' CHECK (side = 'local'),
     site uuid NOT NULL,
-    local_release text COLLATE "C" NOT NULL,
-    cloud_release text COLLATE "C" NOT NULL
+    -- The link's service role may write the mark: a release's id, and no text of its own.
+    local_release text COLLATE "C" NOT NULL CHECK (local_release ~ '^[0-9A-Za-z_]{{0,32}}$'),
+    cloud_release text COLLATE "C" NOT NULL CHECK (cloud_release ~ '^[0-9A-Za-z_]{{0,32}}$')
 );
 COMMENT ON TABLE federation.guard IS
     'This database''s release and the cloud''s (the mark), as each side''s steps keep them; empty is base.';
@@ -14,9 +15,6 @@ COMMENT ON COLUMN federation.guard.cloud_release IS
 INSERT INTO federation.guard (site, local_release, cloud_release)
     SELECT {site}, coalesce((SELECT max(v.version_num) FROM federation.alembic_version AS v), ''), ''
     ON CONFLICT (side) DO NOTHING;
-
-GRANT USAGE ON SCHEMA federation TO {service};
-GRANT SELECT, UPDATE (cloud_release) ON federation.guard TO {service};
 
 CREATE OR REPLACE FUNCTION federation.guard_version() RETURNS trigger
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -71,4 +69,3 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION federation.guard_version() IS
     'Lets this database''s release change only where the cloud''s allows it.';
-REVOKE ALL ON FUNCTION federation.guard_version() FROM PUBLIC;

@@ -18,5 +18,6 @@ def forget(config: Config) -> None:
             release = guard.current_release(session, side)
             if release is not None:
                 raise Refused(f"the database is at {release}", side=side, hint="run `federation downgrade base` first")
-        for side, session in sessions.items():
-            guard.forget(session, side)
+        guard.part(sessions["local"])
+        for side in reversed(SIDES):
+            guard.forget(sessions[side], side)

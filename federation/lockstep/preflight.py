@@ -72,10 +72,17 @@ def check(
 
 
 def require_databases(config: Config, sessions: dict[Side, Connection]) -> None:
-    """Raise unless both databases can be written, and are those of their side and of this site. Reads only.
+    """Raise unless both databases can be written, are those of their side and of this site, and were not set back.
 
-    Asked before the hospital's mark is set, which may be another cloud's. Raises PreconditionMissing or Refused.
+    Asked before the hospital's mark is set, which may be another cloud's. Reads only. Raises PreconditionMissing,
+    Refused or SetBack.
     """
+    require_own(config, sessions)
+    guard.require_whole(sessions["local"], sessions["cloud"])
+
+
+def require_own(config: Config, sessions: dict[Side, Connection]) -> None:
+    """Raise unless both databases can be written, and are those of their side and of this site. Reads only."""
     for side, session in sessions.items():
         read_only = session.exec_driver_sql("SHOW transaction_read_only").scalar_one()
         session.rollback()

@@ -67,6 +67,8 @@ def preview(config: Config, target: str) -> list[PlannedStep]:
     status = read_status(config)
     if status.errors:
         raise status.errors[0]
+    if status.comparison.set_back:
+        raise status.comparison.set_back[0]
     releases = status.releases
     local, cloud = releases.position(status.local, "local"), releases.position(status.cloud, "cloud")
     position = resolve(releases, target, local, cloud)

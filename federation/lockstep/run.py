@@ -151,6 +151,7 @@ class _Run:
                     self.walk(list(halves), outcome)
             except KeyboardInterrupt as error:
                 raise Interrupted("interrupted between two releases, of which none was begun") from error
+            guard.renew(self.sessions["local"], self.sessions["cloud"])
             if direction is Direction.UP and self.broken is not None:
                 raise VerificationFailed(
                     f"{self.broken.message}; both databases are at {outcome.release or 'base'}",

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from enum import Enum
 
+from sqlalchemy.engine import Connection
+
 from federation.config import Config
-from federation.databases import connect
-from federation.errors import FederationError, Side
-from federation.guard import current_release, mark, require_own
+from federation.databases import DATABASE_ERRORS, SIDES, connect
+from federation.errors import FederationError, Side, from_database
+from federation.guard import Comparison, compare, current_release, mark, require_own
 from federation.lockstep.release import Releases
 
 
@@ -37,6 +40,8 @@ class Status:
     cloud: str | None
     mark: str | None
     errors: tuple[FederationError, ...] = ()
+    comparison: Comparison = field(default_factory=Comparison)
+    """Whether one of the two was set back; not compared while one does not answer."""
 
     @property
     def head(self) -> str | None:
@@ -67,6 +72,8 @@ class Status:
         match self.state:
             case State.UNKNOWN:
                 return None
+            case _ if self.comparison.set_back:
+                return " ".join(("federation repair", *(f"--accept {one.side}" for one in self.comparison.set_back)))
             case State.LOCAL_AHEAD:
                 contract = self.releases.contract_in_the_way(*self.positions)
                 if contract is not None:
@@ -95,6 +102,8 @@ class Status:
             "state": self.state.name.lower(),
             "mark": said("local", self.mark),
             "next": self.next_command,
+            "compared": self.comparison.compared,
+            "set_back": [error.to_dict() for error in self.comparison.set_back],
             "errors": [error.to_dict() for error in self.errors],
         }
 
@@ -102,20 +111,30 @@ class Status:
 def read_status(config: Config) -> Status:
     """Ask both databases. One that does not answer, or is another one than it should be, is an entry in ``errors``, so
     that the other is still seen. Whose it is can be told only with the site's id."""
-    found: dict[Side, str | None] = {"local": None, "cloud": None}
-    errors = []
+    found: dict[Side, str | None] = dict.fromkeys(SIDES)
+    sessions: dict[Side, Connection] = {}
+    errors: dict[Side, FederationError] = {}
     marked = None
+    comparison = Comparison(compared=False)
     releases = Releases.load(config)
-    for side in found:
-        try:
-            with connect(config, side) as connection:
+    with ExitStack() as stack:
+        for side in SIDES:
+            try:
+                connection = stack.enter_context(connect(config, side))
                 if config.site_id is not None:
                     require_own(connection, config, side)
                 found[side] = current_release(connection, side)
                 if side == "local":
                     marked = mark(connection) or None
                 releases.position(found[side], side)
-        except FederationError as error:
-            error.side = error.side or side
-            errors.append(error)
-    return Status(releases, found["local"], found["cloud"], marked, tuple(errors))
+                sessions[side] = connection
+            except (FederationError, *DATABASE_ERRORS) as error:
+                ours = error if isinstance(error, FederationError) else from_database(error, side=side)
+                ours.side = ours.side or side
+                errors[side] = ours
+        if not errors:
+            try:
+                comparison = compare(sessions["local"], sessions["cloud"])
+            except FederationError as error:
+                errors[error.side or "local"] = error
+    return Status(releases, found["local"], found["cloud"], marked, tuple(errors.values()), comparison)

@@ -185,6 +185,8 @@ class Databases:
                 connection.execute(
                     _LIKE_ITS_TEMPLATE.format(template=sql.Literal(templates[side]), copy=sql.Literal(copies[side]))
                 )
+            with self.server(side).connect(copies[side]) as connection:
+                connection.execute(_OF_NO_OTHER_PAIR)
 
         list(self._both.map(clone, SIDES))
         return copies
@@ -204,6 +206,16 @@ def quicken_logins(servers: RunningPair, config: Config) -> None:
     for role, password in (owner, config.link_login("link"), config.link_login("service")):
         servers.local.set_password(role, password)
 
+
+# A copy is another database than the one whose row it has, which is what a restore looks like.
+_OF_NO_OTHER_PAIR = """
+    DO $$
+    BEGIN
+        IF to_regclass('federation.pair') IS NOT NULL THEN
+            DELETE FROM federation.pair;
+        END IF;
+    END $$
+"""
 
 # CREATE DATABASE copies what is in a database, not what the server knows about it: owner, privileges, settings of
 # roles in it. FROM CURRENT keeps lists what they are (https://www.postgresql.org/docs/current/sql-alterrole.html).

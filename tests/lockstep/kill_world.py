@@ -312,7 +312,9 @@ class World:
         for side, database in DATABASES.items():
             self.until(lambda side=side: not self.sessions_left(side), "a session does not end")
             self.server(side).create_database(f"{name}_{side}", template=database)
-            self.server(side).connect(f"{name}_{side}").close()  # which leaves the cache file that a copy then has, too
+            with self.server(side).connect(f"{name}_{side}") as copy:  # which leaves the cache file for its copies, too
+                if copy.execute("SELECT to_regclass('federation.pair')").fetchone() != (None,):
+                    copy.execute("DELETE FROM federation.pair")  # a copy is another database
         if name != "base":
             self.found[name] = self.look()
 

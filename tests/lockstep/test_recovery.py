@@ -194,7 +194,7 @@ def cloud_restored_from_long_before_a_contract(deployment: Deployment) -> None:
 class Case:
     """A state: how to get there, what `status` shows (its code, state, next command), and where that command ends.
 
-    ``base``: the code of `federation downgrade base`.
+    ``base``: the code of `federation downgrade base`. ``restored``: the sides that have to be accepted before.
     """
 
     make: Callable[[Deployment], None]
@@ -203,7 +203,10 @@ class Case:
     next: str | None
     ends_at: str
     base: int = 0
+    restored: tuple[Side, ...] = ()
 
+
+LOCAL, CLOUD, BOTH = ("local",), ("cloud",), ("local", "cloud")
 
 CASES = [
     Case(local_ahead_by_a_dba, 4, "local_ahead", "federation upgrade 0003", "0003"),
@@ -212,18 +215,42 @@ CASES = [
     Case(contract_half_done, 4, "cloud_ahead", "federation upgrade 0004", "0004"),
     Case(mark_left_high, 4, "local_ahead", "federation upgrade 0003", "0003"),
     Case(mark_left_high_at_base, 0, "whole", "federation downgrade base", "base"),
-    Case(local_restored_from_an_older_backup, 4, "cloud_ahead", "federation upgrade 0003", "0003"),
-    Case(cloud_restored_from_an_older_backup, 4, "local_ahead", "federation upgrade 0003", "0003"),
-    Case(cloud_restored_from_before_a_contract, 4, "local_ahead", "federation upgrade 0004", "0004"),
-    Case(local_restored_from_before_a_contract, 4, "cloud_ahead", "federation upgrade 0004", "0004"),
-    Case(both_restored_to_different_releases, 4, "cloud_ahead", "federation upgrade 0002", "0002"),
-    Case(cloud_restored_to_base, 4, "local_ahead", "federation upgrade 0003", "0003"),
-    Case(local_restored_to_base, 4, "cloud_ahead", "federation upgrade 0003", "0003"),
-    Case(local_restored_to_base_by_a_dba, 0, "whole", "federation upgrade 0003", "0003"),
-    Case(local_restored_from_long_before_a_contract, 4, "cloud_ahead", "federation upgrade 0005", "0005", base=8),
-    Case(local_restored_to_base_from_after_a_contract, 4, "cloud_ahead", "federation upgrade 0005", "0005", base=8),
-    Case(cloud_restored_from_long_before_a_contract, 4, "local_ahead", "federation downgrade 0003", "0003"),
+    Case(local_restored_from_an_older_backup, 4, "cloud_ahead", "federation upgrade 0003", "0003", restored=LOCAL),
+    Case(cloud_restored_from_an_older_backup, 4, "local_ahead", "federation upgrade 0003", "0003", restored=CLOUD),
+    Case(cloud_restored_from_before_a_contract, 4, "local_ahead", "federation upgrade 0004", "0004", restored=CLOUD),
+    Case(local_restored_from_before_a_contract, 4, "cloud_ahead", "federation upgrade 0004", "0004", restored=LOCAL),
+    Case(both_restored_to_different_releases, 4, "cloud_ahead", "federation upgrade 0002", "0002", restored=BOTH),
+    Case(cloud_restored_to_base, 4, "local_ahead", "federation upgrade 0003", "0003", restored=CLOUD),
+    Case(local_restored_to_base, 4, "cloud_ahead", "federation upgrade 0003", "0003", restored=LOCAL),
+    Case(local_restored_to_base_by_a_dba, 0, "whole", "federation upgrade 0003", "0003", restored=LOCAL),
+    Case(
+        local_restored_from_long_before_a_contract,
+        4,
+        "cloud_ahead",
+        "federation upgrade 0005",
+        "0005",
+        base=8,
+        restored=LOCAL,
+    ),
+    Case(
+        local_restored_to_base_from_after_a_contract,
+        4,
+        "cloud_ahead",
+        "federation upgrade 0005",
+        "0005",
+        base=8,
+        restored=LOCAL,
+    ),
+    Case(
+        cloud_restored_from_long_before_a_contract,
+        4,
+        "local_ahead",
+        "federation downgrade 0003",
+        "0003",
+        restored=CLOUD,
+    ),
 ]
+
 
 each = pytest.mark.parametrize("case", CASES, ids=lambda case: case.make.__name__)
 
@@ -233,9 +260,26 @@ def named(status: dict[str, object]) -> str:
     return f"{status['next']}{' --yes' if 'downgrade' in str(status['next']) else ''}"
 
 
+def accept(deployment: Deployment, case: Case) -> None:
+    """Where a database was restored, everything says so, and names the command that takes it as it is."""
+    if not case.restored:
+        return
+    named = " ".join(("federation repair", *(f"--accept {side}" for side in case.restored)))
+    status = json.loads(run(deployment, "federation status --json", code=4))
+    assert (status["next"], [error["side"] for error in status["set_back"]]) == (named, list(case.restored))
+    before = run(deployment, "federation history")
+    for command in ("upgrade", "downgrade base --yes", "plan", "check"):
+        said = run(deployment, f"federation {command}", code=4)
+        assert f"{case.restored[0]}: the database" in said
+        assert named in said
+    assert run(deployment, "federation history") == before
+    run(deployment, named)
+
+
 @each
 def test_status_names_the_command_that_ends(pair_of_five: Deployment, case: Case) -> None:
     case.make(pair_of_five)
+    accept(pair_of_five, case)
     status = json.loads(run(pair_of_five, "federation status --json", code=case.code))
     assert (status["state"], status["next"]) == (case.state, case.next)
     assert status["next"] in run(pair_of_five, "federation status", code=case.code)
@@ -253,6 +297,7 @@ def test_whoever_types_what_status_names_until_it_names_nothing_is_at_the_newest
 ) -> None:
     """One command for the state and one for the rest: no two of them send each other in a circle."""
     case.make(pair_of_five)
+    accept(pair_of_five, case)
     for code in (case.code, 0):
         status = json.loads(run(pair_of_five, "federation status --json", code=code))
         run(pair_of_five, named(status) if status["next"] else "federation upgrade")
@@ -265,6 +310,7 @@ def test_going_back_to_base_ends_it_too_or_is_refused_before_anything_happens(
     pair_of_five: Deployment, case: Case
 ) -> None:
     case.make(pair_of_five)
+    accept(pair_of_five, case)
     before = run(pair_of_five, "federation history")
     said = run(pair_of_five, "federation downgrade base --yes", code=case.base)
     if case.base:
@@ -278,6 +324,7 @@ def test_going_back_to_base_ends_it_too_or_is_refused_before_anything_happens(
 
 def test_a_cloud_that_cannot_catch_up_names_the_same_command_as_status(pair_of_five: Deployment) -> None:
     cloud_restored_from_long_before_a_contract(pair_of_five)
+    run(pair_of_five, "federation repair --accept cloud")
     said = run(pair_of_five, "federation upgrade", code=8)
     assert "the cloud, at 0001, cannot catch up: release 0004 has removed what it would import" in said
     assert "federation downgrade 0003, which brings the cloud there, too" in said
@@ -288,6 +335,7 @@ def test_a_table_that_stands_where_the_hospital_has_no_books_is_named(pair_of_fi
     upgrade(pair_of_five.config, "0001")
     with pair_of_five.owner("local") as owner:
         owner.execute("DROP SCHEMA federation CASCADE")
+    run(pair_of_five, "federation repair --accept local")
     assert "local: in the way: table public.note" in run(pair_of_five, "federation upgrade 0001", code=8)
 
 
