@@ -52,8 +52,10 @@ class LinkConfig(_Model):
     """Seconds until the cloud gives up connecting."""
     lock_timeout: str = "5s"
     statement_timeout: str = "30s"
-    connection_limit: int = Field(default=60, ge=1)
-    """Sessions that the hospital admits for the judged callers, and a third of it for the others."""
+    connection_limit: int | None = Field(default=None, ge=1)
+    """Sessions that the hospital admits for the judged callers; `bootstrap local` computes the default."""
+    service_connection_limit: int | None = Field(default=None, ge=1)
+    """The same for those who bypass row-level security in the cloud."""
 
 
 class RolesConfig(_Model):
@@ -280,7 +282,8 @@ class Config(_Model):
             "keepalives_interval": "1",
             "keepalives_count": "3",
             "tcp_user_timeout": "5000",
-            "options": f"-c lock_timeout={link.lock_timeout} -c statement_timeout={link.statement_timeout}",
+            "options": f"-c lock_timeout={link.lock_timeout} -c statement_timeout={link.statement_timeout} "
+            "-c client_min_messages=error",
         }
 
     def link_login(self, role: Literal["link", "service"]) -> tuple[str, str]:

@@ -21,6 +21,7 @@ ON_EACH_VERSION = {
     "test_callers",
     "test_linter",
     "test_link_failures",
+    "test_link_roles",
     "test_on_servers",
     "test_oracles",
     "test_password_logs",

@@ -25,7 +25,7 @@ ROWS = (
     ("environments", "plugin"),
     ("plugin", "drift", "operations"),
 )
-EVERYONES = {"config", "errors", "databases", "server_text"}
+EVERYONES = {"config", "errors", "databases", "roles", "server_text"}
 
 
 def allowed(importer: str, imported: str) -> bool:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from federation import roles
 from federation.config import Config
 from federation.errors import PreconditionMissing, Side
 
@@ -43,8 +44,7 @@ def _missing(connection: Connection, config: Config, side: Side) -> Iterator[str
         config.link_address()
         for login in ("link", "service"):
             config.link_login(login)
-        roles = config.roles
-        needed = [roles.sender, *roles.callers, *roles.bypass]
+        needed = [config.roles.sender, *config.roles.callers, *config.roles.bypass]
     found = set(
         connection.scalars(sa.text("SELECT rolname FROM pg_roles WHERE rolname = ANY (:names)"), {"names": needed})
     )
@@ -52,13 +52,10 @@ def _missing(connection: Connection, config: Config, side: Side) -> Iterator[str
         if name not in found:
             yield f"role {name} does not exist"
     yield from (_missing_locally if side == "local" else _missing_in_cloud)(connection, config, found)
+    yield from (str(fault) for fault in roles.faults(connection, config, side) if fault.refused)
 
 
 def _missing_locally(connection: Connection, config: Config, found: set[str]) -> Iterator[str]:
-    link_roles = [config.link.user, config.link.service_user]
-    statement = sa.text("SELECT rolname FROM pg_roles WHERE rolname = ANY (:names) AND (rolsuper OR rolbypassrls)")
-    for name in connection.scalars(statement, {"names": link_roles}):
-        yield f"link role {name} bypasses row-level security"
     for caller in config.roles.callers:
         if {caller, config.link.user} <= found and not _may_become(connection, config.link.user, caller):
             yield f"link role {config.link.user} may not SET ROLE {caller}"

@@ -28,8 +28,7 @@ PASSWORDS = {"owner": "Owner-pa'ss", "link": "Link-pa%ss", "service": 'Service-p
 
 ROLE = """
 SELECT rolcanlogin, rolsuper, rolbypassrls, rolinherit, rolcreatedb, rolcreaterole, rolconnlimit, d.setconfig
-FROM pg_authid AS r LEFT JOIN pg_db_role_setting AS d
-    ON d.setrole = r.oid AND d.setdatabase = (SELECT oid FROM pg_database WHERE datname = %s)
+FROM pg_authid AS r LEFT JOIN pg_db_role_setting AS d ON d.setrole = r.oid AND d.setdatabase = 0
 WHERE rolname = %s
 """
 
@@ -128,16 +127,18 @@ def test_the_local_script_and_apply_do_the_same_and_so_does_a_second_run(pair: P
 def test_the_link_roles_can_do_little_and_are_bounded(pair: Pair) -> None:
     bootstrap.apply(local(pair, "bounded"), "local")
     with pair.local.connect() as connection:
-        for user, limit in (("bounded_link", 60), ("bounded_service", 20)):
-            row = connection.execute(ROLE, ("bounded", user)).fetchone()
+        for user, limit in (("bounded_link", 104), ("bounded_service", 53)):
+            row = connection.execute(ROLE, (user,)).fetchone()
             assert row is not None
             assert row[:-1] == (True, False, False, False, False, False, limit)
             assert row[-1] == [
                 "lock_timeout=5s",
                 "statement_timeout=30s",
                 "idle_in_transaction_session_timeout=60s",
+                "idle_session_timeout=10min",
                 "temp_file_limit=1GB",
                 "lc_messages=C",
+                "client_min_messages=error",
             ]
         assert connection.execute("SHOW lc_messages").fetchone() != ("C",)
     with psycopg.connect(pair.local.url("bounded_link", PASSWORDS["link"], "bounded")) as connection:
@@ -180,7 +181,7 @@ def test_no_password_is_printed_or_logged(pair: Pair) -> None:
             assert form not in log
 
 
-@pytest.mark.parametrize("right", ["BYPASSRLS", "SUPERUSER", "IN ROLE pair_bypass"])
+@pytest.mark.parametrize("right", ["BYPASSRLS", "SUPERUSER", "REPLICATION", "IN ROLE pair_bypass"])
 def test_a_link_role_that_row_level_security_does_not_judge_is_refused(pair: Pair, psql: Psql, right: str) -> None:
     name = f"unjudged_{right.split()[0].lower()}"
     with pair.local.connect() as connection:
@@ -188,12 +189,18 @@ def test_a_link_role_that_row_level_security_does_not_judge_is_refused(pair: Pai
         connection.execute("CREATE ROLE pair_bypass BYPASSRLS")
         connection.execute(f"CREATE ROLE {name}_service LOGIN {right}")
     config = local(pair, name)
-    with pytest.raises(Refused, match=f"link role {name}_service passes by row-level security") as caught:
+    fault, remedy = (
+        ("is a member of pair_bypass", f"REVOKE pair_bypass FROM {name}_service")
+        if right.startswith("IN")
+        else (f"has {right}", f"ALTER ROLE {name}_service NO{right}")
+    )
+    with pytest.raises(Refused, match=f"role {name}_service {fault}") as caught:
         bootstrap.apply(config, "local")
+    assert remedy in str(caught.value.hint)
     assert "FEDERATION_SERVICE_USER" in str(caught.value.hint)
     result = psql(pair.local, bootstrap.render(config, "local"))
     assert result.returncode == 3
-    assert f"link role {name}_service passes by row-level security" in result.stderr
+    assert f"role {name}_service {fault}" in result.stderr
     with pair.local.connect() as connection:
         row = connection.execute("SELECT count(*) FROM pg_roles WHERE rolname = %s", (f"{name}_owner",)).fetchone()
         assert row == (0,)

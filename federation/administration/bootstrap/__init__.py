@@ -54,7 +54,7 @@ def apply(config: Config, side: Side) -> Outcome:
     """Run the statements over FEDERATION_{SIDE}_ADMIN_URL; each database's in one transaction.
 
     Raises PreconditionMissing (a setting, or a right that the administrator lacks), Unreachable, or Refused when a
-    link role exists that row-level security would not judge.
+    role of the link exists that may do too much, that somebody else may become, or that another site uses.
     """
     todo = statements(config, side)
     admin = config.url(side, admin=True)
@@ -67,7 +67,9 @@ def apply(config: Config, side: Side) -> Outcome:
             connection = session if transactional else session.execution_options(isolation_level="AUTOCOMMIT")
             with connection.begin():
                 for statement in group:
-                    (done if _run(connection, statement) else present).append(statement.why)
+                    needed = _run(connection, statement)
+                    if not statement.asks:
+                        (done if needed else present).append(statement.why)
     return Outcome(tuple(done), tuple(present))
 
 

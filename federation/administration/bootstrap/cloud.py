@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from psycopg import sql
 
+from federation.administration.bootstrap.link_roles import refuse_faults
 from federation.administration.bootstrap.owners import (
     create_database,
     create_owner,
@@ -47,6 +48,7 @@ def statements(config: Config) -> Iterator[Statement]:
             unless=role_exists(name),
         )
     yield from grant_membership(owner, roles.sender, f"the owner may hand a function to {roles.sender}")
+    yield refuse_faults(config, "cloud", owner)
     yield create_database(config, "cloud")
     yield Statement(
         f"schema {EXTENSIONS}, out of the API's reach",

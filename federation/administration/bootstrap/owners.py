@@ -87,7 +87,7 @@ def create_schema(config: Config, owner: str) -> Iterator[Statement]:
 
 
 def grant_membership(member: str, role: str, why: str) -> Iterator[Statement]:
-    """``member`` may become ``role``. Who creates a role is a member since 16, but without SET."""
+    """``member`` may become ``role`` and inherits nothing. Who creates a role is a member since 16, but without SET."""
     grant = sql.SQL("GRANT {} TO {}").format(sql.Identifier(role), sql.Identifier(member))
     unless = sql.SQL(
         "SELECT 1 WHERE CASE WHEN current_setting('server_version_num')::int {} 160000 THEN true "
@@ -98,7 +98,13 @@ def grant_membership(member: str, role: str, why: str) -> Iterator[Statement]:
         f"{why} (PostgreSQL 16 and later)",
         sql.SQL("{} WITH INHERIT FALSE, SET TRUE").format(grant),
         "maintenance",
-        unless=unless.format(sql.SQL("<"), *names, sql.Literal("SET")),
+        unless=sql.SQL(
+            "{} AND NOT EXISTS (SELECT FROM pg_auth_members AS m WHERE m.member = {}::regrole "
+            "AND m.roleid = {}::regrole AND (to_jsonb(m) ->> 'inherit_option')::boolean)"
+        ).format(
+            unless.format(sql.SQL("<"), *names, sql.Literal("SET")),
+            *(sql.Literal(sql.Identifier(name).as_string(None)) for name in (member, role)),
+        ),
     )
     yield Statement(
         f"{why} (PostgreSQL 15)",

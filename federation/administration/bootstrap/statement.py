@@ -17,7 +17,7 @@ Database: TypeAlias = Literal["maintenance", "target"]
 class Statement:
     """One command: ``why`` it is run, in which ``database``, and ``unless`` a SELECT finds that it is done already.
 
-    ``transactional`` is false for what PostgreSQL runs only outside a transaction block.
+    ``transactional`` is false for what PostgreSQL runs only outside a transaction block. What ``asks`` only refuses.
     """
 
     why: str
@@ -25,6 +25,7 @@ class Statement:
     database: Database = "target"
     unless: sql.Composable | None = None
     transactional: bool = True
+    asks: bool = False
 
 
 def groups(todo: list[Statement]) -> Iterator[tuple[tuple[Database, bool], Iterable[Statement]]]:

@@ -20,6 +20,7 @@ from federation.drift.compare import (
     hospital,
     policies,
     removed_columns,
+    roles,
     row_security,
     serial,
     servers,
@@ -43,6 +44,7 @@ COMPARATORS: dict[Side, tuple[Comparator, ...]] = {
         serial.compare,
         generated.compare,
         binding.compare,
+        roles.compare,
     ),
     "cloud": (
         servers.compare,
@@ -56,6 +58,7 @@ COMPARATORS: dict[Side, tuple[Comparator, ...]] = {
         copies.compare,
         binding.compare,
         bypasses.compare,
+        roles.compare,
     ),
 }
 

@@ -1,0 +1,18 @@
+"""The roles of the link: what they may do, who may become them, and the settings that they have."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from federation import roles
+from federation.drift.finding import Finding
+from federation.drift.survey import Survey
+
+
+def compare(survey: Survey) -> Iterator[Finding]:
+    """Roles that are more than they must be, and settings of theirs that `federation bootstrap` did not give."""
+    found = [fault for fault in roles.faults(survey.connection, survey.config, survey.side) if fault.refused]
+    if survey.side == "local":
+        found += roles.foreign_settings(survey.connection, survey.config)
+    for fault in found:
+        yield Finding("role", fault.role, fault.fault, fault.remedy)
