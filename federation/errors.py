@@ -3,6 +3,7 @@
     FederationError                 1  unexpected
     ├── PendingChanges              3  changes pending, or drift found
     ├── ReleasesDiffer              4  the databases are not at the same release
+    │   └── SetBack                 4  one was restored to an earlier point
     ├── LockHeld                    5  a lock is held, or a lock timeout passed
     ├── Unreachable                 6  a database cannot be reached
     ├── VerificationFailed          7  what arrived is not what was declared
@@ -83,14 +84,12 @@ class ReleasesDiffer(FederationError):
     exit_code = 4
 
 
-class SetBack(FederationError):
+class SetBack(ReleasesDiffer):
     """A database was restored to an earlier point, or is another one than before.
 
     ``since`` is the time of the last command that the database knows of, as ISO 8601; None: it knows of none. What was
     written after it may be lost.
     """
-
-    exit_code = 4
 
     def __init__(self, message: str, *, side: Side, since: str | None, hint: str | None = None) -> None:
         super().__init__(message, side=side, hint=hint)

@@ -47,6 +47,7 @@ BOOKS = {
     ("federation", "alembic_version"),
     ("federation", "history"),
     ("federation", "guard"),
+    ("federation", "pair"),
     ("federation_private", "guard"),
     ("federation_private", "site"),
 }
