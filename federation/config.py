@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 from uuid import UUID
 
 import pydantic
@@ -159,12 +160,37 @@ class DemoConfig(_Model):
     """The module that holds its rows and queries, as `federation.demo.material` describes it."""
 
 
+_UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+"""PostgreSQL's units of time: https://www.postgresql.org/docs/current/config-setting.html"""
+
+
+def seconds(duration: str) -> float:
+    """The seconds of a duration as PostgreSQL's settings spell it (``500ms``). Raises ValueError."""
+    number, unit = re.fullmatch(r"([0-9.]+) *([a-z]*)", duration.strip()).groups()  # type: ignore[union-attr]
+    return float(number) * _UNITS[unit or "ms"]
+
+
+def _is_duration(text: str) -> str:
+    try:
+        seconds(text)
+    except (AttributeError, KeyError, ValueError):
+        raise ValueError("write a number and its unit, as in 500ms, 5s or 1min") from None
+    return text
+
+
+Duration: TypeAlias = Annotated[str, pydantic.AfterValidator(_is_duration)]
+"""A time as PostgreSQL's settings spell it."""
+
+
 class DatabaseConfig(_Model):
     """Limits for the toolkit's own sessions on both databases."""
 
-    lock_timeout: str = "5s"
-    lock_attempts: int = Field(default=3, ge=1)
-    """How often a step is tried that does not get a lock within ``lock_timeout``."""
+    lock_timeout: Duration = "500ms"
+    """How long a step waits for its locks, and the app behind it. Below the servers' ``deadlock_timeout`` (1 s)."""
+    lock_attempts: int = Field(default=20, ge=1)
+    """How often a step is tried that does not get its locks within ``lock_timeout``."""
+    rewrite_timeout: Duration = "5s"
+    """How long the app may be kept waiting while a step writes a table's rows anew."""
     connect_timeout: int = Field(default=10, ge=1)
     """Seconds."""
 

@@ -44,6 +44,7 @@ def _data(item: PlannedStep, *, with_sql: bool) -> dict[str, object]:
         "reversible": item.reversible,
         "file_sha256": item.file_sha256,
         "locks": [{"mode": lock.mode, "relation": ".".join(lock.relation)} for lock in item.locks],
+        "rewrites": [{"table": ".".join(one.table), "rows": one.rows} for one in item.rewrites],
         "locks_unknown": list(_unknown(item)),
         **({"sql": item.sql} if with_sql else {}),
     }
@@ -57,7 +58,8 @@ def _unknown(item: PlannedStep) -> Iterator[str]:
 
 
 def _notes(item: PlannedStep) -> Iterator[str]:
-    yield from (str(lock) for lock in item.locks)
+    yield from map(str, item.rewrites)
+    yield from map(str, item.locks)
     yield from (f"unknown: {statement}" for statement in _unknown(item))
 
 

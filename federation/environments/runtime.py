@@ -29,6 +29,7 @@ from federation.config import Config
 from federation.databases import DATABASE_ERRORS, connect, over_the_link
 from federation.environments import preconditions
 from federation.environments.failures import from_migration
+from federation.environments.rewrites import without_rewrite, without_rewrite_offline
 from federation.errors import FederationError, PreconditionMissing, Refused, Side, from_database
 from federation.operations.indexes import drop_set_aside, drop_set_aside_offline, is_set_aside
 from federation.operations.rendering import render_item
@@ -223,10 +224,26 @@ def _prepared(steps: Steps, config: Config, side: Side, progress: _Progress) -> 
                 step.migration_fn = guard.from_its_release(step.migration_fn, migration_context, step)
             if migration_context.opts["federation_undoing"]:
                 step.migration_fn = guard.without_loss(step.migration_fn, migration_context)
+            step.migration_fn = _gentle(step.migration_fn, migration_context, config, side)
             yield step
             progress.committed = True
 
     return generate
+
+
+def _gentle(
+    migration: Callable[..., Any], migration_context: MigrationContext, config: Config, side: Side
+) -> Callable[..., Any]:
+    """``migration`` with what keeps it from disturbing the app: its locks come first, and a rewrite is found."""
+    if migration_context.as_sql:
+        may_rewrite = side == "cloud" or migration_context.opts["federation_override"] is not None
+        return migration if may_rewrite else without_rewrite_offline(migration, migration_context, config)
+    given = context.config.attributes
+    if side == "local":
+        runner, kept_out = "connection" in given, given.get("federation_kept_out")
+        migration = without_rewrite(migration, migration_context, config, runner=runner, kept_out=kept_out)
+    first: Callable[[MigrationContext], None] | None = given.get("federation_first")
+    return migration if first is None else _after(first, migration_context, migration)
 
 
 def _complete(steps: Steps, heads: Any, migration_context: MigrationContext, side: Side) -> list[MigrationStep]:

@@ -17,9 +17,9 @@ from federation.errors import Refused, Side
 
 _INSERT = sql.SQL(
     "INSERT INTO federation.history (from_release, to_release, result, started_at, finished_at, role, client, host, "
-    "file_sha256, guarded, override) "
+    "file_sha256, guarded, override, refusal) "
     "VALUES ({source}, {target}, {result}, transaction_timestamp(), clock_timestamp(), session_user, "
-    "inet_client_addr()::text, {host}, {digest}, {guarded}, {override})"
+    "inet_client_addr()::text, {host}, {digest}, {guarded}, {override}, {refusal})"
 )
 
 
@@ -54,6 +54,7 @@ def record(*, ctx: MigrationContext, step: MigrationInfo, heads: set[Any], run_a
                 ),
                 guarded=sql.Literal(_guarded(ctx, source, target)),
                 override=sql.Literal(ctx.opts.get("federation_override")),
+                refusal=sql.Literal(ctx.opts.get("federation_refusal")),
             )
         )
     )

@@ -27,6 +27,7 @@ from federation.lockstep.locks import (
     StepLocks,
 )
 from federation.lockstep.relations import ForeignKey, Relation
+from federation.lockstep.rewrite_rules import rewrites
 from federation.lockstep.tokens import Name, Reader, Token, items_of, tokens_of
 from federation.operations import foreign_tables, indexes, locking, user_mappings, views
 
@@ -66,6 +67,11 @@ def _none(_step: StepLocks, _reader: Reader) -> bool:
     return True
 
 
+def _leave(step: StepLocks, _reader: Reader) -> bool:
+    step.leaves = True
+    return True
+
+
 def _no_cascade(_step: StepLocks, reader: Reader) -> bool:
     return not reader.has("CASCADE")
 
@@ -78,6 +84,8 @@ def _create_table(step: StepLocks, reader: Reader, *, temporary: bool = False) -
     if optional and step.relations.resolve(name) in step.relations.existing:
         return True
     table = step.make(("pg_temp", name[1]) if temporary else name)
+    if not temporary:
+        step.relations.tables.add(table)
     of_elements = reader.tokens[:1] == [Token("symbol", "(")]
     elements = reader.parenthesised()
     known = of_elements and not reader.has("AS", "INHERITS", "OF")
@@ -116,6 +124,7 @@ def _create_foreign_table(step: StepLocks, reader: Reader) -> bool:
 
 def _create_index(step: StepLocks, reader: Reader) -> bool:
     concurrently = reader.take("CONCURRENTLY")
+    step.leaves = step.leaves or concurrently
     optional = reader.take("IF", "NOT", "EXISTS")
     index = None if reader.take("ON") else reader.name()
     if index is not None and not reader.take("ON"):
@@ -205,7 +214,9 @@ def _drop_relations(step: StepLocks, reader: Reader) -> bool:
 
 
 def _drop_index(step: StepLocks, reader: Reader) -> bool:
-    mode = SHARE_UPDATE_EXCLUSIVE if reader.take("CONCURRENTLY") else ACCESS_EXCLUSIVE
+    concurrently = reader.take("CONCURRENTLY")
+    step.leaves = step.leaves or concurrently
+    mode = SHARE_UPDATE_EXCLUSIVE if concurrently else ACCESS_EXCLUSIVE
     optional = reader.take("IF", "EXISTS")
     known = True
     for name in reader.names():
@@ -254,6 +265,8 @@ def _alter_view(step: StepLocks, reader: Reader) -> bool:
 
 def _alter_action(step: StepLocks, name: Name, action: Reader, *, of_view: bool) -> bool:
     table = step.relations.resolve(name)
+    if not of_view and table not in step.relations.foreign and rewrites(action.tokens, table, step.relations):
+        step.rewrite(table)
     if (kind := action.take_any(*_ACTIONS)) is not None:
         step.lock(_ACTIONS[kind], name)
         if kind == "VALIDATE CONSTRAINT":
@@ -327,7 +340,7 @@ def _rename(step: StepLocks, table: Relation, action: Reader) -> bool:
             for key in relations.foreign_keys
         }
         return True
-    for names in (relations.existing, step.made):
+    for names in (relations.existing, relations.tables, step.made):
         if table in names:
             names.discard(table)
             names.add(renamed)
@@ -393,6 +406,8 @@ def _truncate(step: StepLocks, reader: Reader) -> bool:
     reader.take("TABLE")
     names = reader.names()
     step.lock(ACCESS_EXCLUSIVE, *names)
+    for name in names:
+        step.rewrite(step.relations.resolve(name))
     return not reader.has("CASCADE") and all(map(step.is_plain, names))
 
 
@@ -503,7 +518,8 @@ _KINDS: dict[str, Locking] = {
     "SELECT": _select,
     "GRANT": _grant,
     "REVOKE": _grant,
-    **dict.fromkeys(("SET", "RESET", "BEGIN", "COMMIT"), _none),
+    **dict.fromkeys(("SET", "RESET", "BEGIN"), _none),
+    "COMMIT": _leave,
 }
 """By their first words, the longer before the shorter."""
 

@@ -65,6 +65,20 @@ class Lock:
         return f"{self.mode} on {'.'.join(self.relation)}"
 
 
+@dataclass(frozen=True)
+class Rewrite:
+    """A table of which a step writes every row anew: whoever waits for it over the link would see none of them."""
+
+    table: Relation
+    rows: int | None
+    """About how many; None where nobody has counted them."""
+
+    def __str__(self) -> str:
+        schema, name = self.table
+        shown = name if schema == "public" else f"{schema}.{name}"
+        return f"rewrites {shown}" + (f", {self.rows:,} rows" if self.rows is not None else "")
+
+
 def strongest(locks: Iterable[Lock]) -> list[Lock]:
     """Without those that another lock on the same relation makes needless, by relation."""
     distinct = set(locks)
@@ -91,6 +105,10 @@ class StepLocks:
     """Statements of which not all locks are known."""
     made: set[Relation] = field(default_factory=set)
     made_schemas: set[str] = field(default_factory=set)
+    rewrites: set[Relation] = field(default_factory=set)
+    """Tables that others see, of which every row is written anew."""
+    leaves: bool = False
+    """Whether the step leaves its transaction, and with it the locks that it had."""
 
     def lock(self, mode: str, *names: Name) -> None:
         """Take ``mode`` on each, but on what this step has made."""
@@ -98,6 +116,11 @@ class StepLocks:
             relation = self.relations.resolve(name)
             if relation not in self.made | BOOKS and not _is_systems(name):
                 self.locks.add(Lock(relation, mode))
+
+    def rewrite(self, table: Relation) -> None:
+        """Note that every row of ``table`` is written anew."""
+        if table not in self.made:
+            self.rewrites.add(table)
 
     def make(self, name: Name) -> Relation:
         """A relation that nobody else sees yet."""

@@ -16,18 +16,16 @@ from typing import Literal
 
 from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationStep
-from alembic.script import ScriptDirectory
 
 from federation.config import Config
 from federation.databases import connect
 from federation.environments import alembic_config
 from federation.errors import FederationError, Side
 from federation.lockstep import lock_rules
-from federation.lockstep.locks import Lock, StepLocks, strongest
+from federation.lockstep.locks import Lock, Rewrite, StepLocks, strongest
 from federation.lockstep.plan import Direction, Step, steps_down, steps_up
 from federation.lockstep.relations import Relations
 from federation.lockstep.release import Releases
-from federation.lockstep.run import resolve
 from federation.lockstep.status import read_status
 from federation.lockstep.tokens import statements_of
 
@@ -37,8 +35,8 @@ class PlannedStep:
     """A step and what its revision file says it is.
 
     ``statements`` are what the file itself does, without the toolkit's books, or None where that cannot be known
-    before it runs (``reason``); ``unknown`` those whose locks are not all known. ``reversible``: the file has a
-    downgrade().
+    before it runs (``reason``); ``unknown`` those whose locks are not all known. ``rewrites`` are the tables whose rows
+    it writes anew. ``leaves``: it leaves its transaction. ``reversible``: the file has a downgrade().
     """
 
     step: Step
@@ -49,6 +47,8 @@ class PlannedStep:
     statements: tuple[str, ...] | None
     reason: str | None
     locks: tuple[Lock, ...]
+    rewrites: tuple[Rewrite, ...]
+    leaves: bool
     unknown: tuple[str, ...]
 
     @property
@@ -71,16 +71,14 @@ def preview(config: Config, target: str) -> list[PlannedStep]:
         raise status.comparison.set_back[0]
     releases = status.releases
     local, cloud = releases.position(status.local, "local"), releases.position(status.cloud, "cloud")
-    position = resolve(releases, target, local, cloud)
+    position = releases.resolve(target, local, cloud)
     plan = steps_up if position >= max(local, cloud) else steps_down
     steps = plan(releases, local, cloud, position)
     relations: dict[Side, Relations] = {}
-    directories: dict[Side, ScriptDirectory] = {}
     for side in {step.side for step in steps}:
-        directories[side] = ScriptDirectory.from_config(alembic_config(config, side))
         with connect(config, side) as connection:
             relations[side] = Relations.read(connection)
-    return [_planned(config, releases, directories[step.side], relations[step.side], step) for step in steps]
+    return [planned(config, releases, relations[step.side], step) for step in steps]
 
 
 def plan_hash(planned: Sequence[PlannedStep]) -> str:
@@ -92,15 +90,15 @@ def plan_hash(planned: Sequence[PlannedStep]) -> str:
     return hashlib.sha256(json.dumps(parts, ensure_ascii=False).encode()).hexdigest()
 
 
-def _planned(
-    config: Config, releases: Releases, directory: ScriptDirectory, relations: Relations, step: Step
-) -> PlannedStep:
+def planned(config: Config, releases: Releases, relations: Relations, step: Step) -> PlannedStep:
+    """What ``step`` would do in a database of ``relations``, which are brought to what they are after it.
+
+    Raises PreconditionMissing where its SQL needs a setting that is missing.
+    """
     script = releases.script(step.side, step.release)
     reversible = hasattr(script.module, "downgrade")
     may_run = step.direction is Direction.UP or reversible
-    statements, reason = (
-        _statements(config, releases, directory, step) if may_run else (None, "its file has no downgrade()")
-    )
+    statements, reason = _statements(config, releases, step) if may_run else (None, "its file has no downgrade()")
     locks = StepLocks(relations)
     for statement in statements or ():
         lock_rules.read(locks, statement)
@@ -113,13 +111,13 @@ def _planned(
         statements,
         reason,
         tuple(strongest(locks.locks)),
+        tuple(Rewrite(table, relations.rows.get(table)) for table in sorted(locks.rewrites)),
+        locks.leaves,
         tuple(locks.unknown),
     )
 
 
-def _statements(
-    config: Config, releases: Releases, directory: ScriptDirectory, step: Step
-) -> tuple[tuple[str, ...] | None, str | None]:
+def _statements(config: Config, releases: Releases, step: Step) -> tuple[tuple[str, ...] | None, str | None]:
     """What Alembic's offline mode writes for the step; or why it cannot.
 
     As ``alembic upgrade --sql`` does it, but for reading the whole chain anew for each step.
@@ -127,10 +125,10 @@ def _statements(
     https://alembic.sqlalchemy.org/en/latest/api/runtime.html#alembic.runtime.environment.EnvironmentContext
     """
     up, written = step.direction is Direction.UP, io.StringIO()
-    alembic, script = alembic_config(config, step.side), directory.get_revision(step.release)
+    alembic, directory = alembic_config(config, step.side), releases.directories[step.side]
     alembic.output_buffer = written
     make = MigrationStep.upgrade_from_script if up else MigrationStep.downgrade_from_script
-    migration = make(directory.revision_map, script)
+    migration = make(directory.revision_map, releases.script(step.side, step.release))
     before = releases.at(releases.position(step.release) - up) or "base"
     try:
         with EnvironmentContext(
@@ -158,5 +156,7 @@ def _own(script: str) -> list[str]:
     found = statements_of(script[begun.end() :] if begun else script)
     ends = [n for n, statement in enumerate(found) if _VERSION.match(statement)]
     return [
-        statement for statement in found[: ends[-1] if ends else None] if "federation.alembic_version" not in statement
+        statement
+        for statement in found[: ends[-1] if ends else None]
+        if "federation.alembic_version" not in statement and "'federation.files'" not in statement
     ]

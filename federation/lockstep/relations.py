@@ -39,6 +39,14 @@ class Relations:
     """Foreign tables."""
     views: dict[Relation, set[Relation]] = field(default_factory=dict)
     """By foreign table, the owner's views that read it and nothing but foreign tables."""
+    tables: set[Relation] = field(default_factory=set)
+    """The owner's tables, which LOCK TABLE can name."""
+    rows: dict[Relation, int] = field(default_factory=dict)
+    """About how many rows a table has, where it has been analyzed."""
+    types: dict[tuple[Relation, str], str] = field(default_factory=dict)
+    """A table's columns' types, as format_type() spells them."""
+    volatile: set[str] = field(default_factory=set)
+    """Names of functions that give another value for each row."""
     server_version: int = 180000
     """As ``server_version_num`` has it."""
 
@@ -46,7 +54,12 @@ class Relations:
     def read(cls, connection: Connection) -> Relations:
         """From the catalogs: no lock is taken on any relation that they describe."""
         path = tuple(connection.scalars(sa.text("SELECT unnest(current_schemas(false))")))
-        existing = {(schema, name) for schema, name in connection.execute(_EXISTING)}
+        found = connection.execute(_EXISTING).all()
+        existing = {(schema, name) for schema, name, *_ in found}
+        tables = {(schema, name) for schema, name, is_own, _ in found if is_own}
+        rows = {(schema, name): int(count) for schema, name, is_own, count in found if is_own and count >= 0}
+        types = {((schema, table), column): type_ for schema, table, column, type_ in connection.execute(_TYPES)}
+        volatile = set(connection.scalars(_VOLATILE))
         of_index = {(schema, name): (schema, table) for schema, name, table in connection.execute(_INDEXES)}
         keys = {
             ForeignKey(name, (schema, table), tuple(columns), (other_schema, other))
@@ -59,7 +72,20 @@ class Relations:
             views.setdefault((schema, name), set()).add((view_schema, view))
         version = int(connection.scalar(sa.text("SHOW server_version_num")))
         connection.rollback()
-        return cls(path or ("public",), existing, of_index, keys, inheriting, foreign, views, version)
+        return cls(
+            path or ("public",),
+            existing,
+            of_index,
+            keys,
+            inheriting,
+            foreign,
+            views,
+            tables,
+            rows,
+            types,
+            volatile,
+            version,
+        )
 
     def resolve(self, name: Name) -> Relation:
         """The relation that a name means: the first of the search path, or what will be made in its first schema."""
@@ -84,6 +110,7 @@ class Relations:
     def forget(self, gone: set[Relation]) -> None:
         """Drop relations."""
         self.existing -= gone
+        self.tables -= gone
         self.foreign -= gone
         self.views = {table: readers - gone for table, readers in self.views.items() if table not in gone}
         self.foreign_keys = {key for key in self.foreign_keys if key.table not in gone}
@@ -94,7 +121,8 @@ _USERS = "n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast') AND 
 
 _EXISTING = sa.text(
     f"""
-    SELECT n.nspname, c.relname FROM pg_catalog.pg_class AS c
+    SELECT n.nspname, c.relname, c.relkind IN ('r', 'p') AND pg_has_role(c.relowner, 'USAGE'), c.reltuples
+    FROM pg_catalog.pg_class AS c
     JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
     WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND {_USERS}
     """  # noqa: S608
@@ -143,3 +171,13 @@ _VIEWS = sa.text(
     JOIN pg_catalog.pg_namespace AS n ON n.oid = f.relnamespace
     """  # noqa: S608
 )
+_TYPES = sa.text(
+    f"""
+    SELECT n.nspname, c.relname, a.attname, format_type(a.atttypid, a.atttypmod)
+    FROM pg_catalog.pg_attribute AS a
+    JOIN pg_catalog.pg_class AS c ON c.oid = a.attrelid AND c.relkind IN ('r', 'p')
+    JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+    WHERE a.attnum > 0 AND NOT a.attisdropped AND {_USERS}
+    """  # noqa: S608
+)
+_VOLATILE = sa.text("SELECT DISTINCT proname FROM pg_catalog.pg_proc WHERE provolatile = 'v' AND prokind = 'f'")

@@ -102,6 +102,18 @@ class Releases:
             raise Refused(f"the database is at {release}, of which there is no file ({known})", side=side)
         raise Refused(f"there is no release {release}", hint=known)
 
+    def resolve(self, target: str, local: int, cloud: int) -> int:
+        """The position that ``target`` means: a name, or ``-n`` below the last whole release. Raises Refused."""
+        if target.startswith("-") and target[1:].isdigit():
+            position = min(local, cloud) - int(target[1:])
+            if position < 0:
+                raise Refused(
+                    f"there are no {target[1:]} releases below {self.at(min(local, cloud)) or 'base'}",
+                    hint="federation downgrade base",
+                )
+            return position
+        return self.position(target)
+
     def at(self, position: int) -> str | None:
         """The release at ``position``; None is base."""
         return self.ids[position - 1] if position else None

@@ -24,11 +24,11 @@ from federation import guard
 from federation.config import Config
 from federation.databases import DATABASE_ERRORS, SIDES, connect, run_lock
 from federation.environments import run_step
+from federation.environments.rewrites import Rewritten
 from federation.errors import (
     FederationError,
     Interrupted,
     LockHeld,
-    Refused,
     ReleasesDiffer,
     Side,
     Unreachable,
@@ -36,6 +36,8 @@ from federation.errors import (
     from_database,
 )
 from federation.lockstep import preflight, verification
+from federation.lockstep.ahead import Ahead
+from federation.lockstep.kept_out import kept_out
 from federation.lockstep.plan import Direction, Step, steps_down, steps_up
 from federation.lockstep.release import Releases
 from federation.operations.indexes import drop_set_aside
@@ -101,19 +103,6 @@ def downgrade(
     return _Run(config, on_failure, progress).go(target, Direction.DOWN, wait=wait)
 
 
-def resolve(releases: Releases, target: str, local: int, cloud: int) -> int:
-    """The position that ``target`` means: a name, or ``-n`` below the last whole release. Raises Refused."""
-    if target.startswith("-") and target[1:].isdigit():
-        position = min(local, cloud) - int(target[1:])
-        if position < 0:
-            raise Refused(
-                f"there are no {target[1:]} releases below {releases.at(min(local, cloud)) or 'base'}",
-                hint="federation downgrade base",
-            )
-        return position
-    return releases.position(target)
-
-
 class _Run:
     """One run: a session on each side, reopened after a failure."""
 
@@ -122,6 +111,7 @@ class _Run:
         self.releases = Releases.load(config)
         self.stack = ExitStack()
         self.sessions: dict[Side, Connection] = {}
+        self.ahead = Ahead(config, self.releases, self.sessions)
         self.lost_lock: Callable[[], Unreachable | None] = lambda: None
         """Why this run is no longer the only one, if it is not: then it takes no step, and undoes none."""
         self.committed: Step | None = None
@@ -135,7 +125,7 @@ class _Run:
         with run_lock(self.config, wait=wait) as self.lost_lock, self.stack:
             self.open()
             local, cloud = self.positions()
-            position = resolve(self.releases, target, local, cloud)
+            position = self.releases.resolve(target, local, cloud)
             plan = steps_up if direction is Direction.UP else steps_down
             steps = plan(self.releases, local, cloud, position)
             self.unmarked = local == 0 and guard.mark(self.sessions["local"]) is None
@@ -167,6 +157,7 @@ class _Run:
         Raises Refused or PreconditionMissing for databases that are not the run's, or cannot be written.
         """
         self.stack.close()
+        self.ahead.relations.clear()
         for side in SIDES:
             self.sessions[side] = self.stack.enter_context(connect(self.config, side))
         preflight.require_databases(self.config, self.sessions)
@@ -228,18 +219,30 @@ class _Run:
         if (lost := self.lost_lock()) is not None:
             raise lost
         started = time.perf_counter()
-        directory, script = self.releases.directories[step.side], self.releases.script(step.side, step.release)
-        self.patiently(
-            lambda: run_step(
+        ahead = self.ahead.of(step)
+
+        def run(**more: Any) -> None:
+            run_step(
                 self.config,
                 step.side,
-                directory,
-                script,
+                self.releases.directories[step.side],
+                self.releases.script(step.side, step.release),
                 up=step.direction is Direction.UP,
                 connection=self.sessions[step.side],
+                federation_first=ahead.take,
                 **attributes,
+                **more,
             )
-        )
+
+        def run_alone(tables: tuple[str, ...]) -> None:
+            with kept_out(self.config, self.sessions["cloud"], self.sessions["local"], tables) as still:
+                run(federation_kept_out=still)
+
+        try:
+            self.patiently(lambda: run_alone(ahead.rewrites) if ahead.rewrites else run())
+        except Rewritten as found:
+            tables = found.tables
+            self.patiently(lambda: run_alone(tables))
         self.committed = step
         if step.side == "cloud" or self.unmarked:
             self.patiently(lambda: guard.settle(self.sessions["local"], self.sessions["cloud"]))

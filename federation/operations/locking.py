@@ -54,13 +54,15 @@ class LockTablesOp(MigrateOperation):
         return ("lock_tables", self.schema, self.tables)
 
 
-def in_order(locks: Sequence[tuple[str, str, str]]) -> sql.Composed:
-    """A block that takes ``locks`` (mode, schema, name) one after the other, within ``lock_timeout`` altogether."""
-    statements = (
-        sql.SQL("LOCK TABLE {} IN {} MODE").format(sql.Identifier(schema, name), sql.SQL(mode)).as_string(None)
-        for mode, schema, name in locks
-    )
-    return _IN_ORDER.format(statements=sql.SQL(", ").join(map(sql.Literal, statements)))
+def lock(relation: tuple[str, str], mode: str = "ACCESS EXCLUSIVE") -> sql.Composed:
+    """LOCK TABLE for ``relation`` (schema and name)."""
+    return sql.SQL("LOCK TABLE {} IN {} MODE").format(sql.Identifier(*relation), sql.SQL(mode))
+
+
+def in_order(locking: Sequence[sql.Composable]) -> sql.Composed:
+    """A block that runs statements which lock one relation each, within ``lock_timeout`` altogether."""
+    statements = (sql.Literal(statement.as_string(None)) for statement in locking)
+    return _IN_ORDER.format(statements=sql.SQL(", ").join(statements))
 
 
 _IN_ORDER = sql.SQL(
@@ -128,7 +130,7 @@ END $federation$
 @Operations.implementation_for(LockTablesOp)
 def _lock(operations: Operations, op: LockTablesOp) -> None:
     if op.tables:
-        execute(operations, in_order([("ACCESS EXCLUSIVE", op.schema, table) for table in op.tables]))
+        execute(operations, in_order([lock((op.schema, table)) for table in op.tables]))
 
 
 @renderers.dispatch_for(LockTablesOp)

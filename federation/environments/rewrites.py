@@ -1,0 +1,173 @@
+"""A step that rewrites an exported table does not commit while a request of the app can wait for that table.
+
+The link's snapshot is older than its locks (REPEATABLE READ). A request that waits at the hospital during a rewrite
+sees none of the table's rows afterwards: an empty list, an UPDATE of no row, and no error. So the runner keeps the app
+out of the link, in the cloud, until such a step is committed. Plain Alembic at the hospital cannot, and is refused.
+
+What tells is the file in which the table's rows are: a rewrite begins another one.
+
+https://www.postgresql.org/docs/current/mvcc-caveats.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from typing import Any
+
+from alembic.runtime.migration import MigrationContext
+from psycopg import sql
+from sqlalchemy.engine import Connection
+
+from federation.config import Config
+from federation.databases import ddl
+from federation.errors import Refused
+
+_STEPWISE = "add the column without a default, fill it in batches, then set its default and NOT NULL (docs/operate.md)"
+
+
+class Rewritten(Refused):
+    """A step has rewritten ``tables`` while the app could wait for them. It is not committed."""
+
+    def __init__(self, tables: tuple[str, ...]) -> None:
+        self.tables = tables
+        super().__init__(
+            f"the step rewrites {', '.join(tables)}, and requests that wait meanwhile would see no rows",
+            side="local",
+            hint="nothing of it was done; run it by `federation upgrade`, which keeps the app waiting meanwhile; or "
+            f"without a rewrite: {_STEPWISE}; -x override=REASON lets it pass",
+        )
+
+
+class TooLong(Refused):
+    """A rewrite took longer than the app may be kept waiting. It is undone."""
+
+    def __init__(self, timeout: str, tables: tuple[str, ...]) -> None:
+        super().__init__(
+            f"rewriting {', '.join(tables)} takes longer than rewrite_timeout ({timeout}), while the app waits",
+            side="local",
+            hint=f"do it without a rewrite: {_STEPWISE}; or raise rewrite_timeout in federation.toml, [database]",
+        )
+
+
+# An exported table may have partitions, and rows are in those.
+_FILES = """
+    WITH RECURSIVE stored AS (
+        SELECT c.relname AS exported, c.oid FROM pg_catalog.pg_class AS c
+        WHERE c.relnamespace = to_regnamespace({schema}) AND c.relname = ANY ({tables}::name[])
+            AND c.relkind IN ('r', 'p')
+        UNION SELECT s.exported, i.inhrelid FROM stored AS s JOIN pg_catalog.pg_inherits AS i ON i.inhparent = s.oid)
+    SELECT s.exported, string_agg(c.relfilenode::text, ' ' ORDER BY c.relname)
+    FROM stored AS s JOIN pg_catalog.pg_class AS c ON c.oid = s.oid AND c.relkind = 'r' GROUP BY s.exported"""
+
+
+def without_rewrite(
+    migration: Callable[..., Any],
+    context: MigrationContext,
+    config: Config,
+    *,
+    runner: bool,
+    kept_out: Callable[[], None] | None,
+) -> Callable[..., Any]:
+    """``migration`` of the hospital, which raises Rewritten before it commits a rewrite of an exported table.
+
+    ``runner``: the runner takes the step, and repeats it with the app kept out. ``kept_out`` raises unless it still is.
+    Plain Alembic's step is refused while the cloud has a link; one that is overridden has the refusal in its history.
+    """
+
+    def look(before: dict[str, str]) -> None:
+        connection = context.connection
+        assert connection is not None  # noqa: S101  # online there is one
+        changed = tuple(name for name, file in _files(connection, config).items() if before.get(name, file) != file)
+        if not changed:
+            return
+        refusal = Rewritten(changed)
+        if kept_out is not None:
+            kept_out()
+        elif runner:
+            raise refusal
+        elif connection.exec_driver_sql("SELECT cloud_release FROM federation.guard").scalar_one_or_none():
+            if context.opts["federation_override"] is None:
+                raise refusal
+            context.opts["federation_refusal"] = refusal.message
+
+    @wraps(migration)  # Alembic prints its name
+    def watched(**arguments: Any) -> None:
+        assert context.connection is not None  # noqa: S101  # online there is one
+        before = _files(context.connection, config)
+        with _before_leaving(context, lambda: look(before)):
+            migration(**arguments)
+        look(before)
+
+    return watched
+
+
+def _files(connection: Connection, config: Config) -> dict[str, str]:
+    """The file of each exported table, which a rewrite changes; of a partitioned one its partitions' files."""
+    query = sql.SQL(_FILES).format(
+        schema=sql.Literal(config.tables.schema_), tables=sql.Literal(list(config.tables.exported))
+    )
+    return dict(connection.execute(ddl(query)).all())
+
+
+@contextmanager
+def _before_leaving(context: MigrationContext, look: Callable[[], None]) -> Iterator[None]:
+    """``look`` before a block that leaves the transaction, which commits what the step has done so far."""
+    original = context.autocommit_block
+
+    @contextmanager
+    def look_and_leave() -> Iterator[None]:
+        look()
+        with original():
+            yield
+
+    context.autocommit_block = look_and_leave  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        context.autocommit_block = original  # type: ignore[method-assign]
+
+
+_REMEMBER = sql.SQL(
+    """
+DO $federation$
+BEGIN
+    PERFORM set_config('federation.files', coalesce((SELECT jsonb_object_agg(f.exported, f.files)::text FROM (FILES
+    ) AS f (exported, files)), '{{}}'), false);
+END $federation$
+""".replace("FILES", _FILES)
+)
+_COMPARE = sql.SQL(
+    """
+DO $federation$
+DECLARE
+    rewritten text;
+BEGIN
+    SELECT string_agg(f.exported, ', ' ORDER BY f.exported) INTO rewritten FROM (FILES
+    ) AS f (exported, files)
+    WHERE current_setting('federation.files')::jsonb ->> f.exported <> f.files;
+    IF rewritten IS NOT NULL AND (SELECT g.cloud_release <> '' FROM federation.guard AS g) THEN
+        RAISE EXCEPTION 'the step rewrites %, and requests that wait meanwhile would see no rows', rewritten
+            USING ERRCODE = 'ZF008', HINT = {hint};
+    END IF;
+END $federation$
+""".replace("FILES", _FILES)
+)
+
+
+def without_rewrite_offline(
+    migration: Callable[..., Any], context: MigrationContext, config: Config
+) -> Callable[..., Any]:
+    """The same in ``--sql``, unless the script is written with an override."""
+    names = {"schema": sql.Literal(config.tables.schema_), "tables": sql.Literal(list(config.tables.exported))}
+    compare = _COMPARE.format(**names, hint=sql.Literal(str(Rewritten(("it",)).hint)))
+
+    @wraps(migration)  # Alembic prints its name
+    def watched(**arguments: Any) -> None:
+        context.execute(ddl(_REMEMBER.format(**names)))
+        with _before_leaving(context, lambda: context.execute(ddl(compare))):
+            migration(**arguments)
+        context.execute(ddl(compare))
+
+    return watched
