@@ -158,5 +158,5 @@ def _own(script: str) -> list[str]:
     return [
         statement
         for statement in found[: ends[-1] if ends else None]
-        if "federation.alembic_version" not in statement and "'federation.files'" not in statement
+        if "alembic_version" not in statement and "'federation.files'" not in statement
     ]

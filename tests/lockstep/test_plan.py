@@ -329,6 +329,7 @@ def test_json_says_all_of_a_step(tiny: Deployment) -> None:
         "reversible": True,
         "file_sha256": "",
         "locks": [{"mode": "ACCESS EXCLUSIVE", "relation": "public.note"}],
+        "rewrites": [],
         "locks_unknown": [],
         "sql": "ALTER TABLE note ADD COLUMN text TEXT;",
     }
