@@ -15,6 +15,7 @@ from typing import Any, Literal, TypeAlias
 
 from alembic import command
 from alembic.operations.ops import DowngradeOps, MigrationScript, UpgradeOps
+from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 
@@ -24,6 +25,7 @@ from federation.environments import alembic_config
 from federation.errors import FederationError, PendingChanges, Refused, Side
 from federation.lockstep import Releases
 from federation.scaffold.first import first
+from federation.scaffold.lock_order import locked_first
 from federation.scaffold.phases import split
 
 Phase: TypeAlias = Literal["expand", "contract"]
@@ -102,18 +104,21 @@ def _write(
         (template,) = directives
         template.upgrade_ops, template.downgrade_ops = first(config, side)
 
-    def pair(_context: object, _revision: object, directives: list[MigrationScript]) -> None:
+    def pair(context: MigrationContext, _revision: object, directives: list[MigrationScript]) -> None:
         (template,) = directives
         found = split(template.upgrade_ops.ops if template.upgrade_ops is not None else [])
         directives.clear()
         head = last if last != "0000" else "base"
         for release, phase in phases.items():
             up = UpgradeOps(ops=list(getattr(found, phase)))
+            down = up.reverse_into(DowngradeOps(ops=[]))
+            for half in (up, down):
+                half.ops = locked_first(half.ops, config, side, context.opts["federation_metadata"])
             directives.append(
                 MigrationScript(
                     release,
                     up,
-                    up.reverse_into(DowngradeOps(ops=[])),
+                    down,
                     message=message if phase == "expand" or len(phases) == 1 else f"{message} (contract)",
                     imports=set(template.imports),
                     head=head,

@@ -201,3 +201,27 @@ def test_chains_whose_ids_are_no_numbers_cannot_be_numbered_on(declaring: Deploy
         file.write_text(file.read_text().replace('revision = "0004"', 'revision = "autumn"', 1))
     with pytest.raises(Refused, match="release autumn has no number"):
         revision(declaring.config, "x")
+
+
+def test_a_release_that_changes_several_tables_locks_parents_first(declaring: Deployment) -> None:
+    declare(
+        declaring,
+        ALLERGIES,
+        (
+            '    sa.Column("next_review_date", sa.Date()),\n',
+            '    sa.Column("next_review_date", sa.Date()),\n    sa.Column("urgent", sa.Boolean()),\n',
+        ),
+    )
+    (written,) = generate(declaring, "Allergies and urgent reviews")
+    for side in ("local", "cloud"):
+        for function in ("upgrade", "downgrade"):
+            assert body(written[side], function)[0] == "lock_tables"
+        with open(written[side], encoding="utf-8") as file:  # noqa: PTH123
+            assert "op.lock_tables('hospital_patients', 'hospital_prescriptions')" in file.read()
+    assert_it_runs(declaring)
+
+
+def test_a_release_that_changes_one_table_needs_no_lock_of_its_own(declaring: Deployment) -> None:
+    declare(declaring, ALLERGIES)
+    (written,) = generate(declaring, "Allergies")
+    assert [body(written[side])[0] for side in ("local", "cloud")] == ["add_column", "alter_foreign_table"]

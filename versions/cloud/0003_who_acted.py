@@ -77,6 +77,7 @@ PRESCRIPTIONS = replace(
 
 
 def upgrade() -> None:
+    op.lock_tables("hospital_queues", "hospital_prescriptions")
     op.alter_foreign_table("hospital_queues", schema="federation_link", add=QUEUE_COLUMNS)
     op.replace_rls_view(QUEUES, was=QUEUES_WERE)
     op.alter_foreign_table("hospital_prescriptions", schema="federation_link", add=PRESCRIPTION_COLUMNS)
@@ -84,6 +85,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    op.lock_tables("hospital_queues", "hospital_prescriptions")
     op.replace_rls_view(PRESCRIPTIONS_WERE, was=PRESCRIPTIONS)
     op.alter_foreign_table("hospital_prescriptions", schema="federation_link", drop=PRESCRIPTION_COLUMNS)
     op.replace_rls_view(QUEUES_WERE, was=QUEUES)

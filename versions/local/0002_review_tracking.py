@@ -44,6 +44,7 @@ END $function$
 
 
 def upgrade() -> None:
+    op.lock_tables("hospital_patients", "hospital_queues", "hospital_prescriptions")
     op.add_column("hospital_prescriptions", sa.Column("next_review_date", sa.Date()))
     op.add_column("hospital_prescriptions", sa.Column("tests_to_review", sa.Text()))
     op.add_column("hospital_prescriptions", sa.Column("specialists_to_review", sa.Text()))
@@ -125,6 +126,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    op.lock_tables("hospital_patients", "hospital_queues", "hospital_prescriptions", "hospital_patient_reviews")
     op.execute("DROP TRIGGER track_review ON public.hospital_prescriptions")
     op.execute("DROP FUNCTION public.track_prescription_review()")
     op.drop_table("hospital_patient_reviews")

@@ -26,6 +26,7 @@ PRESCRIPTION_COLUMNS = (
 
 
 def upgrade() -> None:
+    op.lock_tables("hospital_queues", "hospital_prescriptions")
     for column in QUEUE_COLUMNS:
         op.add_column("hospital_queues", column)
     op.create_check_constraint(
@@ -62,6 +63,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    op.lock_tables("hospital_queues", "hospital_prescriptions")
     op.drop_index("idx_one_prescription_per_queue", "hospital_prescriptions")
     op.drop_index("uq_prescriptions_queue_id_nonnull", "hospital_prescriptions")
     for column in reversed(PRESCRIPTION_COLUMNS):
