@@ -24,6 +24,7 @@ ON_EACH_VERSION = {
     "test_link_roles",
     "test_on_servers",
     "test_oracles",
+    "test_privileges",
     "test_password_logs",
     "test_pushdown",
     "test_reading",

@@ -585,6 +585,13 @@ def _pattern(template: sql.SQL, after: str = "") -> re.Pattern[str]:
     return re.compile(pattern + re.escape(after), re.DOTALL)
 
 
+_REVOKES = re.compile(
+    r"DO \$federation\$\s+DECLARE\s+statement text;\s+BEGIN\s+FOR statement IN\s+SELECT DISTINCT "
+    r"format\('REVOKE ALL ON %s %s FROM %s',.*?LOOP\s+EXECUTE statement;\s+END LOOP;\s+END \$federation\$",
+    re.DOTALL,
+)
+"""What takes back default privileges, of the operations and of the binding."""
+
 _OWN_BLOCKS: tuple[tuple[re.Pattern[str], Callable[[StepLocks, dict[str, str]], None]], ...] = (
     (_pattern(foreign_tables._EXPECT), _nothing),
     (_pattern(foreign_tables._DROP_SURPLUS), _surplus_dropped),
@@ -592,7 +599,7 @@ _OWN_BLOCKS: tuple[tuple[re.Pattern[str], Callable[[StepLocks, dict[str, str]], 
     (_pattern(foreign_tables._IMPORT_BESIDE), _imported_beside),
     (_pattern(foreign_tables._REQUIRE_HOSPITAL), _nothing),
     (_pattern(sql.SQL("SELECT federation_private.require_hospital()")), _nothing),
-    (_pattern(views._REVOKE_DEFAULTS), _nothing),
+    (_REVOKES, _nothing),
     (_pattern(views._REBUILD), _rebuilt),
     (_pattern(user_mappings._USE_SECRET), _nothing),
     (_pattern(locking._VIEWS_OVER), _views_locked),

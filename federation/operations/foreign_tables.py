@@ -38,6 +38,7 @@ from sqlalchemy import Column
 
 from federation.config import IMPORTED
 from federation.operations.locking import views_over
+from federation.operations.privileges import revoke_defaults
 from federation.operations.rendering import call, given
 from federation.operations.statements import (
     Columns,
@@ -410,6 +411,7 @@ def _import(operations: Operations, op: ImportForeignSchemaOp) -> None:
             _import_options(op.options),
         ),
     )
+    execute(operations, revoke_defaults([sql.Identifier(op.into, table) for table in op.tables], op.into))
     for table, columns in op.tables.items():
         made = {column.name: column for column in remade(columns)}
         kept = [column.name for column in columns if column.name not in made]

@@ -21,6 +21,7 @@ from sqlalchemy.dialects import postgresql
 
 from federation.operations.deployment import Role, role
 from federation.operations.grants import Privilege
+from federation.operations.privileges import revoke_defaults
 from federation.operations.rendering import call
 from federation.operations.statements import execute
 
@@ -163,24 +164,6 @@ class DropRLSViewOp(MigrateOperation):
         return ("remove_rls_view", str(self.view))
 
 
-_REVOKE_DEFAULTS = sql.SQL(
-    """
-DO $federation$
-DECLARE
-    statement text;
-BEGIN
-    FOR statement IN
-        SELECT DISTINCT format('REVOKE ALL ON %s FROM %s', c.oid::regclass,
-            CASE acl.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(acl.grantee)) END)
-        FROM pg_catalog.pg_class AS c, aclexplode(c.relacl) AS acl
-        WHERE c.oid IN ({view}::regclass, {source}::regclass) AND acl.grantee <> c.relowner
-    LOOP
-        EXECUTE statement;
-    END LOOP;
-END $federation$
-"""
-)
-
 _REBUILD = sql.SQL(
     """
 DO $federation$
@@ -228,7 +211,7 @@ def _text(statement: sql.Composable) -> sql.Literal:
 def _create(operations: Operations, op: CreateRLSViewOp) -> None:
     view, source = _names(op.view)
     execute(operations, sql.SQL(op.view.create()))
-    execute(operations, _REVOKE_DEFAULTS.format(view=_text(view), source=_text(source)))
+    execute(operations, revoke_defaults([view, source]))
     _decorate(operations, op.view)
 
 

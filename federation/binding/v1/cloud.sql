@@ -4,18 +4,15 @@
 -- Nobody but the sender has USAGE here: callers can name nothing in it.
 CREATE SCHEMA federation_private;
 COMMENT ON SCHEMA federation_private IS 'What callers must not name: the binding''s private parts.';
-GRANT USAGE ON SCHEMA federation_private TO {sender};
 
 CREATE TABLE federation_private.site (id uuid PRIMARY KEY);
 COMMENT ON TABLE federation_private.site IS 'The hospital that this link leads to.';
 INSERT INTO federation_private.site (id) VALUES ({site});
-GRANT SELECT ON federation_private.site TO {sender};
 
 CREATE FOREIGN TABLE federation_private.bind (sub uuid, taken boolean)
     SERVER {server} OPTIONS (schema_name 'federation', table_name 'bind');
 ALTER FOREIGN TABLE federation_private.bind
     ALTER COLUMN sub SET STATISTICS 0, ALTER COLUMN taken SET STATISTICS 0;
-GRANT SELECT ON federation_private.bind TO {sender};
 
 -- The guard's row at the hospital, for the owner alone: before anything is imported it says whether this is the one.
 CREATE FOREIGN TABLE federation_private.guard (side text, site uuid, local_release text, cloud_release text)
@@ -40,7 +37,6 @@ EXCEPTION WHEN undefined_table OR undefined_column OR insufficient_privilege THE
         USING ERRCODE = 'ZF008', HINT = 'check FEDERATION_LINK_HOST, _PORT, _DBNAME, and that the local chain has run '
             'there: federation upgrade, or alembic -n local upgrade';
 END $$;
-REVOKE ALL ON FUNCTION federation_private.require_hospital() FROM PUBLIC;
 SELECT federation_private.require_hospital();
 
 -- Says whether the effective role is judged by row-level security in the cloud.
@@ -85,13 +81,6 @@ BEGIN
     RETURN CASE WHEN current_setting('federation.listed', true) = 'true'
                 THEN (SELECT s.id FROM federation_private.site AS s) END;
 END $$;
-REVOKE ALL ON FUNCTION federation_private.send(boolean, boolean) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION federation_private.send(boolean, boolean) TO {callers};
--- An owner needs CREATE on the schema at the moment it becomes the owner, and not afterwards.
-GRANT CREATE ON SCHEMA federation_private TO {sender};
-ALTER FUNCTION federation_private.send(boolean, boolean) OWNER TO {sender};
-REVOKE CREATE ON SCHEMA federation_private FROM {sender};
-
 -- What callers may call. Its references are bound at creation, so they need no USAGE on what it names.
 CREATE FUNCTION federation.bind_claims() RETURNS uuid LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
     BEGIN ATOMIC
@@ -119,7 +108,40 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION federation.bind_before_write() IS 'Names the caller before a statement writes over the link.';
 
-REVOKE ALL ON FUNCTION federation.bind_claims(), federation.bind_to_write(), federation.bind_before_write() FROM PUBLIC;
+-- What functions give to PUBLIC, and default privileges to anybody, is taken back.
+DO $federation$
+DECLARE
+    statement text;
+BEGIN
+    FOR statement IN
+        SELECT DISTINCT format('REVOKE ALL ON %s %s FROM %s', o.kind, o.name,
+            CASE acl.grantee WHEN 0 THEN 'PUBLIC' ELSE acl.grantee::regrole::text END)
+        FROM (
+            SELECT 'SCHEMA' AS kind, n.oid::regnamespace::text AS name, n.nspowner AS owner, n.nspacl AS acl
+            FROM pg_catalog.pg_namespace AS n WHERE n.nspname = 'federation_private'
+            UNION ALL
+            SELECT 'TABLE', c.oid::regclass::text, c.relowner, c.relacl FROM pg_catalog.pg_class AS c
+            WHERE c.relnamespace = 'federation_private'::regnamespace AND c.relkind IN ('r', 'f')
+            UNION ALL
+            SELECT 'FUNCTION', p.oid::regprocedure::text, p.proowner, coalesce(p.proacl, acldefault('f', p.proowner))
+            FROM pg_catalog.pg_proc AS p
+            WHERE p.pronamespace = 'federation_private'::regnamespace
+                OR p.oid IN ('federation.bind_claims()'::regprocedure, 'federation.bind_to_write()'::regprocedure,
+                    'federation.bind_before_write()'::regprocedure)
+        ) AS o, aclexplode(o.acl) AS acl
+        WHERE acl.grantee <> o.owner
+    LOOP
+        EXECUTE statement;
+    END LOOP;
+END $federation$;
+
+GRANT USAGE ON SCHEMA federation_private TO {sender};
+GRANT SELECT ON federation_private.site, federation_private.bind TO {sender};
+GRANT EXECUTE ON FUNCTION federation_private.send(boolean, boolean) TO {callers};
+-- An owner needs CREATE on the schema at the moment it becomes the owner, and not afterwards.
+GRANT CREATE ON SCHEMA federation_private TO {sender};
+ALTER FUNCTION federation_private.send(boolean, boolean) OWNER TO {sender};
+REVOKE CREATE ON SCHEMA federation_private FROM {sender};
 GRANT EXECUTE ON FUNCTION federation.bind_claims(), federation.bind_to_write(), federation.bind_before_write()
     TO {callers};
 GRANT USAGE ON SCHEMA federation TO {callers};

@@ -19,6 +19,7 @@ from federation.drift.compare import (
     grants,
     hospital,
     policies,
+    privileges,
     removed_columns,
     roles,
     row_security,
@@ -44,6 +45,7 @@ COMPARATORS: dict[Side, tuple[Comparator, ...]] = {
         serial.compare,
         generated.compare,
         binding.compare,
+        privileges.compare,
         roles.compare,
     ),
     "cloud": (
@@ -57,6 +59,7 @@ COMPARATORS: dict[Side, tuple[Comparator, ...]] = {
         hospital.compare,
         copies.compare,
         binding.compare,
+        privileges.compare,
         bypasses.compare,
         roles.compare,
     ),

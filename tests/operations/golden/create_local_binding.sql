@@ -61,7 +61,32 @@ CREATE FUNCTION auth.role() RETURNS text
     LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS
     $$ SELECT auth.jwt() ->> 'role' $$;
 
-REVOKE ALL ON FUNCTION federation.take(uuid, text), auth.jwt(), auth.uid(), auth.role() FROM PUBLIC;
+-- What functions give to PUBLIC, and default privileges to anybody, is taken back.
+DO $federation$
+DECLARE
+    statement text;
+BEGIN
+    FOR statement IN
+        SELECT DISTINCT format('REVOKE ALL ON %s %s FROM %s', o.kind, o.name,
+            CASE acl.grantee WHEN 0 THEN 'PUBLIC' ELSE acl.grantee::regrole::text END)
+        FROM (
+            SELECT 'SCHEMA' AS kind, n.oid::regnamespace::text AS name, n.nspowner AS owner, n.nspacl AS acl
+            FROM pg_catalog.pg_namespace AS n WHERE n.nspname = 'auth'
+            UNION ALL
+            SELECT 'TABLE', c.oid::regclass::text, c.relowner, c.relacl FROM pg_catalog.pg_class AS c
+            WHERE c.oid IN ('federation.account'::regclass, 'federation.bind'::regclass)
+            UNION ALL
+            SELECT 'FUNCTION', p.oid::regprocedure::text, p.proowner, coalesce(p.proacl, acldefault('f', p.proowner))
+            FROM pg_catalog.pg_proc AS p
+            WHERE p.oid IN ('federation.take(uuid, text)'::regprocedure, 'auth.jwt()'::regprocedure,
+                'auth.uid()'::regprocedure, 'auth.role()'::regprocedure)
+        ) AS o, aclexplode(o.acl) AS acl
+        WHERE acl.grantee <> o.owner
+    LOOP
+        EXECUTE statement;
+    END LOOP;
+END $federation$;
+
 GRANT EXECUTE ON FUNCTION auth.jwt(), auth.uid(), auth.role() TO "federation_link", "federation_service";
 GRANT EXECUTE ON FUNCTION federation.take(uuid, text) TO "federation_link";
 GRANT USAGE ON SCHEMA auth TO "federation_link", "federation_service";

@@ -7,10 +7,18 @@ DECLARE
     statement text;
 BEGIN
     FOR statement IN
-        SELECT DISTINCT format('REVOKE ALL ON %s FROM %s', c.oid::regclass,
+        SELECT DISTINCT format('REVOKE ALL ON %s %s FROM %s', o.kind, o.name,
             CASE acl.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(acl.grantee)) END)
-        FROM pg_catalog.pg_class AS c, aclexplode(c.relacl) AS acl
-        WHERE c.oid IN ('"public"."we""ird Täble 2 {x}"'::regclass, '"federation_link"."we""ird Täble 2 {x}"'::regclass) AND acl.grantee <> c.relowner
+        FROM (
+            SELECT 'TABLE' AS kind, c.oid::regclass::text AS name, c.relowner AS owner, c.relacl AS acl
+            FROM pg_catalog.pg_class AS c WHERE c.oid = ANY ( E'{"\\"public\\".\\"we\\"\\"ird Täble 2 {x}\\"","\\"federation_link\\".\\"we\\"\\"ird Täble 2 {x}\\""}'::regclass[])
+            UNION ALL
+            SELECT 'SCHEMA', quote_ident(n.nspname), n.nspowner, n.nspacl
+            FROM pg_catalog.pg_namespace AS n
+            WHERE n.nspname = NULL AND NOT EXISTS (SELECT FROM pg_catalog.pg_class AS c
+                WHERE c.relnamespace = n.oid AND c.oid <> ALL ( E'{"\\"public\\".\\"we\\"\\"ird Täble 2 {x}\\"","\\"federation_link\\".\\"we\\"\\"ird Täble 2 {x}\\""}'::regclass[]))
+        ) AS o, aclexplode(o.acl) AS acl
+        WHERE acl.grantee <> o.owner
     LOOP
         EXECUTE statement;
     END LOOP;
