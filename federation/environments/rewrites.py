@@ -18,11 +18,11 @@ from typing import Any
 
 from alembic.runtime.migration import MigrationContext
 from psycopg import sql
-from sqlalchemy.engine import Connection
 
 from federation.config import Config
 from federation.databases import ddl
 from federation.errors import Refused
+from federation.guard import storage
 
 _STEPWISE = "add the column without a default, fill it in batches, then set its default and NOT NULL (docs/operate.md)"
 
@@ -51,17 +51,6 @@ class TooLong(Refused):
         )
 
 
-# An exported table may have partitions, and rows are in those.
-_FILES = """
-    WITH RECURSIVE stored AS (
-        SELECT c.relname AS exported, c.oid FROM pg_catalog.pg_class AS c
-        WHERE c.relnamespace = to_regnamespace({schema}) AND c.relname = ANY ({tables}::name[])
-            AND c.relkind IN ('r', 'p')
-        UNION SELECT s.exported, i.inhrelid FROM stored AS s JOIN pg_catalog.pg_inherits AS i ON i.inhparent = s.oid)
-    SELECT s.exported, string_agg(c.relfilenode::text, ' ' ORDER BY c.relname)
-    FROM stored AS s JOIN pg_catalog.pg_class AS c ON c.oid = s.oid AND c.relkind = 'r' GROUP BY s.exported"""
-
-
 def without_rewrite(
     migration: Callable[..., Any],
     context: MigrationContext,
@@ -79,7 +68,9 @@ def without_rewrite(
     def look(before: dict[str, str]) -> None:
         connection = context.connection
         assert connection is not None  # noqa: S101  # online there is one
-        changed = tuple(name for name, file in _files(connection, config).items() if before.get(name, file) != file)
+        changed = tuple(
+            name for name, file in storage.files(connection, config).items() if before.get(name, file) != file
+        )
         if not changed:
             return
         refusal = Rewritten(changed)
@@ -95,20 +86,12 @@ def without_rewrite(
     @wraps(migration)  # Alembic prints its name
     def watched(**arguments: Any) -> None:
         assert context.connection is not None  # noqa: S101  # online there is one
-        before = _files(context.connection, config)
+        before = storage.files(context.connection, config)
         with _before_leaving(context, lambda: look(before)):
             migration(**arguments)
         look(before)
 
     return watched
-
-
-def _files(connection: Connection, config: Config) -> dict[str, str]:
-    """The file of each exported table, which a rewrite changes; of a partitioned one its partitions' files."""
-    query = sql.SQL(_FILES).format(
-        schema=sql.Literal(config.tables.schema_), tables=sql.Literal(list(config.tables.exported))
-    )
-    return dict(connection.execute(ddl(query)).all())
 
 
 @contextmanager
@@ -129,43 +112,37 @@ def _before_leaving(context: MigrationContext, look: Callable[[], None]) -> Iter
         context.autocommit_block = original  # type: ignore[method-assign]
 
 
-_REMEMBER = sql.SQL(
-    """
+_REMEMBER = """
 DO $federation$
 BEGIN
     PERFORM set_config('federation.files', coalesce((SELECT jsonb_object_agg(f.exported, f.files)::text FROM (FILES
-    ) AS f (exported, files)), '{{}}'), false);
-END $federation$
-""".replace("FILES", _FILES)
-)
-_COMPARE = sql.SQL(
-    """
+    ) AS f), '{{}}'), false);
+END $federation$""".replace("FILES", storage.FILES)
+_COMPARE = """
 DO $federation$
 DECLARE
     rewritten text;
 BEGIN
     SELECT string_agg(f.exported, ', ' ORDER BY f.exported) INTO rewritten FROM (FILES
-    ) AS f (exported, files)
-    WHERE current_setting('federation.files')::jsonb ->> f.exported <> f.files;
+    ) AS f WHERE current_setting('federation.files')::jsonb ->> f.exported <> f.files;
     IF rewritten IS NOT NULL AND (SELECT g.cloud_release <> '' FROM federation.guard AS g) THEN
         RAISE EXCEPTION 'the step rewrites %, and requests that wait meanwhile would see no rows', rewritten
-            USING ERRCODE = 'ZF008', HINT = {hint};
+            USING ERRCODE = 'ZF008', HINT = HELP;
     END IF;
-END $federation$
-""".replace("FILES", _FILES)
-)
+END $federation$""".replace("FILES", storage.FILES)
 
 
 def without_rewrite_offline(
     migration: Callable[..., Any], context: MigrationContext, config: Config
 ) -> Callable[..., Any]:
     """The same in ``--sql``, unless the script is written with an override."""
-    names = {"schema": sql.Literal(config.tables.schema_), "tables": sql.Literal(list(config.tables.exported))}
-    compare = _COMPARE.format(**names, hint=sql.Literal(str(Rewritten(("it",)).hint)))
+    remember = storage.named(_REMEMBER, config)
+    hint = sql.Literal(Rewritten(("it",)).hint).as_string(None)
+    compare = storage.named(_COMPARE.replace("HELP", hint), config)
 
     @wraps(migration)  # Alembic prints its name
     def watched(**arguments: Any) -> None:
-        context.execute(ddl(_REMEMBER.format(**names)))
+        context.execute(ddl(remember))
         with _before_leaving(context, lambda: context.execute(ddl(compare))):
             migration(**arguments)
         context.execute(ddl(compare))

@@ -1,5 +1,6 @@
 """Schema ``federation`` on either side: version table, history and guard, kept by every step of either chain."""
 
+from federation.guard import storage
 from federation.guard.history import history_rows, record
 from federation.guard.housekeeping import (
     SCHEMA,
@@ -10,7 +11,7 @@ from federation.guard.housekeeping import (
     require_own,
     set_trigger,
 )
-from federation.guard.mark import mark, settle, settle_over_link
+from federation.guard.mark import asked, mark, settle, settle_over_link
 from federation.guard.offline import from_its_release
 from federation.guard.pair import Comparison, compare, part, renew, require_whole
 from federation.guard.values import without_loss
@@ -19,6 +20,7 @@ __all__ = [
     "SCHEMA",
     "VERSION_TABLE",
     "Comparison",
+    "asked",
     "compare",
     "current_release",
     "forget",
@@ -34,5 +36,6 @@ __all__ = [
     "set_trigger",
     "settle",
     "settle_over_link",
+    "storage",
     "without_loss",
 ]

@@ -14,6 +14,7 @@ from sqlalchemy.engine import Connection, Row
 
 from federation.databases import ddl
 from federation.errors import Refused, Side
+from federation.guard.storage import note
 
 _INSERT = sql.SQL(
     "INSERT INTO federation.history (from_release, to_release, result, started_at, finished_at, role, client, host, "
@@ -58,6 +59,8 @@ def record(*, ctx: MigrationContext, step: MigrationInfo, heads: set[Any], run_a
             )
         )
     )
+    if ctx.opts["federation_side"] == "local":
+        ctx.execute(ddl(note(ctx.opts["federation"])))
     # The guard speaks now and not at COMMIT, where no statement_timeout would end its waiting for the hospital.
     ctx.execute(ddl(sql.SQL("SET CONSTRAINTS federation.guard_version IMMEDIATE")))
 

@@ -87,7 +87,7 @@ def _own(config: Config, side: Side) -> sql.Composable:
 def _books(config: Config, side: Side) -> sql.Composable:
     """All but the trigger, safe to run again."""
     books = sql.SQL(_text("books"))
-    revoke = _revoke(VERSION_TABLE, "history", "history_id_seq", "guard", "pair", "guard_version", "settle")
+    revoke = _revoke(VERSION_TABLE, "history", "history_id_seq", "guard", "pair", "storage", "guard_version", "settle")
     if side == "cloud":
         return sql.Composed([books, sql.SQL(_text("cloud")), revoke])
     guard = sql.SQL(_text("local")).format(site=sql.Literal(config.site()))
@@ -137,7 +137,7 @@ def forget(connection: Connection, side: Side) -> None:
     with connection.begin():
         if not connection.exec_driver_sql("SELECT to_regnamespace('federation') IS NOT NULL").scalar_one():
             return
-        for table in (VERSION_TABLE, "history", "guard", "pair"):
+        for table in (VERSION_TABLE, "history", "guard", "pair", "storage"):
             name = sql.Identifier(SCHEMA, table).as_string(None)
             connection.exec_driver_sql(f"DROP TABLE IF EXISTS {name}")
         for function in ("guard_version", "settle"):

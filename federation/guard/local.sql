@@ -16,6 +16,17 @@ INSERT INTO federation.guard (site, local_release, cloud_release)
     SELECT {site}, coalesce((SELECT max(v.version_num) FROM federation.alembic_version AS v), ''), ''
     ON CONFLICT (side) DO NOTHING;
 
+CREATE TABLE IF NOT EXISTS federation.storage (
+    exported name PRIMARY KEY,
+    files text NOT NULL,
+    noted_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+COMMENT ON TABLE federation.storage IS
+    'In which files each exported table''s rows were after the last step: another one means that it was rewritten.';
+COMMENT ON COLUMN federation.storage.exported IS 'The table''s name.';
+COMMENT ON COLUMN federation.storage.files IS 'Its pg_class.relfilenode, and those of its partitions by name.';
+COMMENT ON COLUMN federation.storage.noted_at IS 'When they were noted.';
+
 CREATE OR REPLACE FUNCTION federation.guard_version() RETURNS trigger
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE

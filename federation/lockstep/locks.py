@@ -48,6 +48,7 @@ BOOKS = {
     ("federation", "history"),
     ("federation", "guard"),
     ("federation", "pair"),
+    ("federation", "storage"),
     ("federation_private", "guard"),
     ("federation_private", "site"),
 }

@@ -22,7 +22,7 @@ from sqlalchemy.engine import Connection
 
 from federation import guard
 from federation.config import Config
-from federation.databases import DATABASE_ERRORS, SIDES, connect, run_lock
+from federation.databases import DATABASE_ERRORS, SIDES, connect, ddl, run_lock
 from federation.environments import run_step
 from federation.environments.rewrites import Rewritten
 from federation.errors import (
@@ -142,6 +142,8 @@ class _Run:
             except KeyboardInterrupt as error:
                 raise Interrupted("interrupted between two releases, of which none was begun") from error
             guard.renew(self.sessions["local"], self.sessions["cloud"])
+            if direction is Direction.UP:
+                self.note_rewritten()
             if direction is Direction.UP and self.broken is not None:
                 raise VerificationFailed(
                     f"{self.broken.message}; both databases are at {outcome.release or 'base'}",
@@ -207,6 +209,19 @@ class _Run:
             self.open()
         else:
             self.broken = None
+
+    def note_rewritten(self) -> None:
+        """Say which tables somebody has rewritten beside the steps, once."""
+        local = self.sessions["local"]
+        if names := [name for name, _ in guard.storage.rewritten(local, self.config)]:
+            _LOG.warning(
+                "federation: rewritten since the last step (CLUSTER, VACUUM FULL or TRUNCATE): %s; requests that "
+                "waited for that were shown no rows (docs/operate.md)",
+                ", ".join(names),
+            )
+            with guard.asked(local, "local"):
+                local.execute(ddl(guard.storage.note(self.config)))
+                local.commit()
 
     def tell(self, step: Step, seconds: float) -> None:
         """A line that cannot be printed must not stop a release half-way."""

@@ -9,7 +9,7 @@ from app_load import Report, under_load
 from deployments import ALL, copy_root
 from waiting import until
 
-from federation.environments import rewrites
+from federation.guard import storage
 from federation.lockstep import run, upgrade
 from federation.lockstep.ahead import StepAhead
 
@@ -134,7 +134,7 @@ def test_without_the_locks_in_the_cloud_a_rewrite_gives_wrong_answers(
     busy: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The control: the ledger finds what happened before the app was kept out."""
-    monkeypatch.setattr(rewrites, "_files", lambda *_: {})
+    monkeypatch.setattr(storage, "files", lambda *_: {})
     monkeypatch.setattr(run.Ahead, "of", lambda *_: StepAhead())
     slow_rewrite(busy.root)
     assert told(busy).wrong != []

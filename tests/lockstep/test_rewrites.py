@@ -13,8 +13,9 @@ import pytest
 from runs import AT_THE_GATE, add_note, at, gate, joined, rewrite, settings, start, until, waiting
 
 from federation.databases import connect
-from federation.environments import rewrites as found_rewrites
+from federation.drift.check import check
 from federation.errors import Refused
+from federation.guard import storage
 from federation.lockstep import downgrade, run, upgrade
 from federation.lockstep.ahead import StepAhead
 from federation.lockstep.preview import preview
@@ -95,7 +96,7 @@ def test_who_waits_while_a_step_rewrites_a_table_is_shown_all_rows(three_notes: 
 
 def test_without_the_locks_they_are_shown_none(three_notes: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
     """The control: what happened before the app was kept out."""
-    monkeypatch.setattr(found_rewrites, "_files", lambda *_: {})
+    monkeypatch.setattr(storage, "files", lambda *_: {})
     monkeypatch.setattr(run.Ahead, "of", lambda *_: StepAhead())
     rewrite(three_notes, {"local": {"0003": (joined(WRITTEN, AT_THE_GATE), BACK)}})
     with ThreadPoolExecutor(2) as pool, gate(three_notes, "local") as keeper:
@@ -251,3 +252,20 @@ def test_which_actions_rewrite_is_what_the_server_does(deployment: Deployment, a
         before = owner.execute(file).fetchone()
         owner.execute(f"ALTER TABLE zoo {action}")  # type: ignore[arg-type]
         assert said == (owner.execute(file).fetchone() != before)
+
+
+@pytest.mark.parametrize("done", ["CLUSTER {} USING note_pkey", "VACUUM FULL {}", "TRUNCATE {}", "VACUUM {}"])
+def test_check_finds_what_a_dba_has_rewritten_until_a_run_takes_note(three_notes: Deployment, done: str) -> None:
+    upgrade(three_notes.config)
+    three_notes.owner("local").execute(done.format("note"))  # type: ignore[arg-type]
+    found = [difference for difference in check(three_notes.config) if difference.what == "table"]
+    if done == "VACUUM {}":
+        assert found == []
+        return
+    (difference,) = found
+    assert (difference.side, difference.name) == ("local", "public.note")
+    assert "CLUSTER, VACUUM FULL or TRUNCATE" in difference.detail
+    noted = three_notes.federation("upgrade")
+    assert noted.returncode == 0
+    assert "rewritten since the last step (CLUSTER, VACUUM FULL or TRUNCATE): note" in noted.stderr
+    assert not [difference for difference in check(three_notes.config) if difference.what == "table"]
