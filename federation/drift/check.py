@@ -54,7 +54,7 @@ def check(config: Config) -> list[Difference]:
     for name, noted_at in rewritten:
         detail = (
             f"was rewritten after {noted_at:%Y-%m-%d %H:%M:%S %z} (CLUSTER, VACUUM FULL or TRUNCATE), and requests "
-            "that waited were shown no rows: keep the app out for that (docs/operate.md); `federation upgrade` takes note"
+            "that waited were shown no rows: keep the app out for that (docs/operate.md); federation upgrade takes note"
         )
         found.append(Difference("local", "~", "table", f"{config.tables.schema_}.{name}", detail))
     return found
