@@ -261,6 +261,12 @@ class Config(_Model):
                 side=side,
                 hint="it reads postgresql://ROLE:PASSWORD@HOST:PORT/DATABASE",
             ) from None
+        if "@" in f"{url.host or ''}{url.database}":  # the host would be printed, with a part of the password in it
+            raise PreconditionMissing(
+                f"{variable} holds an @ in its host or database, so a part of the password is read as one of them",
+                side=side,
+                hint="percent-encode the password: @ is %40, / is %2F, : is %3A",
+            )
         return url.set(drivername="postgresql+psycopg")
 
     def site(self) -> UUID:

@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 import pytest
+from sqlalchemy.engine import make_url
 
 from federation.config import Config, is_loopback
 from federation.errors import PreconditionMissing
@@ -147,3 +148,23 @@ def test_no_secret_is_in_the_configurations_repr(tmp_path: Path) -> None:
 )
 def test_loopback_hosts_are_known(host: str, loopback: bool) -> None:
     assert is_loopback(host) is loopback
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["postgresql://owner:s3cr:et@pw@127.0.0.1/hospital", "postgresql://owner:se@cret/pw@127.0.0.1:5432/hospital"],
+)
+def test_a_password_that_is_not_percent_encoded_is_refused_and_no_part_of_it_is_quoted(
+    tmp_path: Path, url: str
+) -> None:
+    read = make_url(url)
+    assert "@" in f"{read.host}{read.database}", "the control: the URL is read wrongly"
+    for variable, side in (("FEDERATION_LOCAL_URL", "local"), ("FEDERATION_CLOUD_URL", "cloud")):
+        with pytest.raises(PreconditionMissing, match="percent-encode the password") as raised:
+            load(tmp_path, **{variable: url}).url(side)
+        assert not any(part in str(raised.value) for part in ("s3cr", "cret", "pw@", "127.0.0.1"))
+
+
+def test_a_percent_encoded_password_is_what_it_was(tmp_path: Path) -> None:
+    url = load(tmp_path, FEDERATION_LOCAL_URL="postgresql://owner:s3cr%3Aet%40p%2Fw@127.0.0.1/hospital").url("local")
+    assert (url.password, url.host, url.database) == ("s3cr:et@p/w", "127.0.0.1", "hospital")

@@ -18,7 +18,7 @@ from sqlalchemy.engine import make_url
 
 from federation import databases
 from federation.config import Config
-from federation.databases import connect, run_lock
+from federation.databases import connect, run_lock, sessions
 from federation.errors import LockHeld, PreconditionMissing, Side
 from federation.servers.processes import server_user, start
 
@@ -138,7 +138,7 @@ def test_without_the_refusal_a_second_run_would_have_the_same_lock(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The negative control: two runs at once, through one server session."""
-    monkeypatch.setattr(databases, "_refuse_transaction_pooler", lambda *_, **__: None)
+    monkeypatch.setattr(sessions, "_refuse_transaction_pooler", lambda *_, **__: None)
     with pooler(deployment.environ["FEDERATION_CLOUD_URL"], "transaction") as url:
         config = through(deployment, "cloud", url)
         take = sa.select(sa.func.pg_try_advisory_lock(databases.RUN_LOCK))
@@ -165,7 +165,7 @@ def test_a_direct_connection_is_told_by_its_process_id(deployment: Deployment, m
     def asked(*_: object, **__: object) -> None:
         pytest.fail("taken for a pooler")
 
-    monkeypatch.setattr(databases, "_refuse_transaction_pooler", asked)
+    monkeypatch.setattr(sessions, "_refuse_transaction_pooler", asked)
     for side in databases.SIDES:
         with connect(deployment.config, side):
             pass

@@ -16,7 +16,7 @@ from sqlalchemy.engine import Connection
 
 from federation.administration.last_seen import remember
 from federation.config import Config
-from federation.databases import connect
+from federation.databases import connect, naming_holders
 from federation.errors import FederationError, PreconditionMissing, Refused
 from federation.operations.bindings import NOBODY
 
@@ -152,7 +152,7 @@ _REMOVE = sa.text("DELETE FROM federation.account WHERE sub = :sub")
 @contextmanager
 def _accounts(config: Config) -> Iterator[Connection]:
     """A transaction of the owner at the hospital, where the list is."""
-    with connect(config, "local") as connection, connection.begin():
+    with connect(config, "local") as connection, naming_holders(config, {"local": connection}), connection.begin():
         if connection.scalar(sa.text("SELECT to_regclass('federation.account') IS NULL")):
             raise PreconditionMissing(
                 "there is no federation.account yet", side="local", hint="run `federation upgrade` first"

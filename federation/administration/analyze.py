@@ -22,7 +22,7 @@ from sqlalchemy import Connection
 from federation.administration.last_seen import remember
 from federation.administration.link import LOG_IN
 from federation.config import Config
-from federation.databases import connect, ddl, over_the_link
+from federation.databases import connect, ddl, naming_holders, over_the_link
 from federation.drift import kept_values
 from federation.errors import PreconditionMissing, Refused
 
@@ -63,7 +63,7 @@ def analyze(config: Config) -> list[Analyzed]:
     nothing of a table kept, when its site column, whose statistics are wanted, holds anything but the site;
     Unreachable when the hospital does not answer.
     """
-    with connect(config, "cloud") as connection:
+    with connect(config, "cloud") as connection, naming_holders(config, {"cloud": connection}):
         tables = connection.execute(_TABLES, {"schema": config.tables.link_schema}).all()
         connection.rollback()
         if not tables:

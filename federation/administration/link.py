@@ -16,7 +16,7 @@ from sqlalchemy.engine import Connection
 
 from federation.administration.last_seen import remember
 from federation.config import Config
-from federation.databases import DATABASE_ERRORS, connect, ddl, over_the_link
+from federation.databases import DATABASE_ERRORS, connect, ddl, naming_holders, over_the_link
 from federation.errors import PreconditionMissing, Refused, Unreachable
 from federation.operations.user_mappings import send_mapping
 
@@ -42,7 +42,7 @@ def apply(config: Config) -> dict[str, object]:
     """
     options = config.server_options()
     link, service = config.link_login("link"), config.link_login("service")
-    with connect(config, "cloud") as connection, connection.begin():
+    with connect(config, "cloud") as connection, naming_holders(config, {"cloud": connection}), connection.begin():
         _set_options(connection, config.link.server, options)
         mappings: dict[str, str] = {}
         for cloud_role, keyword in _mapped_roles(connection, config.link.server):

@@ -10,7 +10,8 @@ import importlib
 import logging
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
 from types import ModuleType
@@ -26,11 +27,11 @@ from sqlalchemy.engine.interfaces import ReflectedColumn
 
 from federation import guard, operations, plugin
 from federation.config import Config
-from federation.databases import DATABASE_ERRORS, connect, over_the_link
+from federation.databases import DATABASE_ERRORS, connect, over_the_link, run_lock
 from federation.environments import preconditions
 from federation.environments.failures import from_migration
 from federation.environments.rewrites import without_rewrite, without_rewrite_offline
-from federation.errors import FederationError, PreconditionMissing, Refused, Side, from_database
+from federation.errors import FederationError, LockHeld, PreconditionMissing, Refused, Side, from_database
 from federation.operations.indexes import drop_set_aside, drop_set_aside_offline, is_set_aside
 from federation.operations.rendering import render_item
 from federation.operations.statements import reflected
@@ -74,8 +75,8 @@ def _run(side: Side, alembic_config: AlembicConfig) -> None:
     elif "connection" in alembic_config.attributes:  # the runner's, which sets the mark itself
         _run_online(config, side, alembic_config.attributes["connection"], _Progress())
     else:
-        progress = _Progress()
-        with connect(config, side) as connection:
+        with connect(config, side) as connection, ExitStack() as stack:
+            progress = _Progress(lambda: stack.enter_context(run_lock(config, sides=(side,))))
             try:
                 _run_online(config, side, connection, progress)
             finally:  # a later step may have failed
@@ -147,9 +148,12 @@ def _reflected_as_text() -> Iterator[None]:
         event.remove(Table, "column_reflect", listener)
 
 
+@dataclass
 class _Progress:
     """Which release is being applied or undone: what an error names; whether any is done, and with which hospital."""
 
+    take_lock: Callable[[], object] = lambda: None
+    """Takes the lock of a run, before the first step. The runner has it already."""
     release: str | None = None
     begun: bool = False
     committed: bool = False
@@ -211,6 +215,8 @@ def _prepared(steps: Steps, config: Config, side: Side, progress: _Progress) -> 
                 connection = None if migration_context.as_sql else migration_context.connection
                 if connection is not None and "connection" not in context.config.attributes:
                     # The runner has checked them for all its steps, and has its own way to the hospital.
+                    progress.take_lock()
+                    _require_same(migration_context, heads)
                     guard.require_own(connection, config, side)
                     if step.is_upgrade:
                         preconditions.require(connection, config, side)
@@ -244,6 +250,12 @@ def _gentle(
         migration = without_rewrite(migration, migration_context, config, runner=runner, kept_out=kept_out)
     first: Callable[[MigrationContext], None] | None = given.get("federation_first")
     return migration if first is None else _after(first, migration_context, migration)
+
+
+def _require_same(migration_context: MigrationContext, heads: Any) -> None:
+    """Raise LockHeld where another run ended between Alembic's look at the release and the lock."""
+    if set(migration_context.get_current_heads()) != set(heads):
+        raise LockHeld("another federation run has just changed the release", hint="see `federation status`, try again")
 
 
 def _complete(steps: Steps, heads: Any, migration_context: MigrationContext, side: Side) -> list[MigrationStep]:

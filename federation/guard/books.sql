@@ -66,3 +66,15 @@ COMMENT ON COLUMN federation.pair.written_at IS 'When the command wrote it, by t
 COMMENT ON COLUMN federation.pair.local_seen IS
     'The hospital''s database then: system identifier, database oid, timeline.';
 COMMENT ON COLUMN federation.pair.cloud_seen IS 'The same of the cloud''s database.';
+
+-- The lock of a run. An advisory lock would be anybody's to take; this table is the owner's to lock. A run that finds
+-- older books holds the lock already, and COMMENT would wait for it.
+DO $federation$
+BEGIN
+    IF to_regclass('federation.run') IS NULL THEN
+        CREATE TABLE federation.run ();
+        COMMENT ON TABLE federation.run IS
+            'Empty. The session that holds its EXCLUSIVE lock is the federation run under way.';
+        REVOKE ALL ON federation.run FROM PUBLIC;
+    END IF;
+END $federation$;

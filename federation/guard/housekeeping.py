@@ -18,6 +18,9 @@ from federation.guard.offline import require_release
 SCHEMA = "federation"
 VERSION_TABLE = "alembic_version"
 
+_TABLES = (VERSION_TABLE, "history", "guard", "pair", "storage", "run")
+_FUNCTIONS = ("guard_version", "settle")
+
 _BOOKS = "alembic-federation books 3"
 """Comment of schema ``federation`` where the books are as this version of the toolkit makes them."""
 
@@ -87,7 +90,7 @@ def _own(config: Config, side: Side) -> sql.Composable:
 def _books(config: Config, side: Side) -> sql.Composable:
     """All but the trigger, safe to run again."""
     books = sql.SQL(_text("books"))
-    revoke = _revoke(VERSION_TABLE, "history", "history_id_seq", "guard", "pair", "storage", "guard_version", "settle")
+    revoke = _revoke(*_TABLES, "history_id_seq", *_FUNCTIONS)
     if side == "cloud":
         return sql.Composed([books, sql.SQL(_text("cloud")), revoke])
     guard = sql.SQL(_text("local")).format(site=sql.Literal(config.site()))
@@ -137,10 +140,10 @@ def forget(connection: Connection, side: Side) -> None:
     with connection.begin():
         if not connection.exec_driver_sql("SELECT to_regnamespace('federation') IS NOT NULL").scalar_one():
             return
-        for table in (VERSION_TABLE, "history", "guard", "pair", "storage"):
+        for table in _TABLES:
             name = sql.Identifier(SCHEMA, table).as_string(None)
             connection.exec_driver_sql(f"DROP TABLE IF EXISTS {name}")
-        for function in ("guard_version", "settle"):
+        for function in _FUNCTIONS:
             name = sql.Identifier(SCHEMA, function).as_string(None)
             connection.exec_driver_sql(f"DROP FUNCTION IF EXISTS {name}()")
         connection.exec_driver_sql("DROP SCHEMA federation")

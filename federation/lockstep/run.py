@@ -12,7 +12,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, Literal, TypeAlias
@@ -22,7 +22,7 @@ from sqlalchemy.engine import Connection
 
 from federation import guard
 from federation.config import Config
-from federation.databases import DATABASE_ERRORS, SIDES, connect, ddl, run_lock
+from federation.databases import DATABASE_ERRORS, SIDES, connect, ddl, naming_holders, run_lock
 from federation.environments import run_step
 from federation.environments.rewrites import Rewritten
 from federation.errors import (
@@ -122,7 +122,8 @@ class _Run:
         """Whether the hospital has no mark: its first step makes one, of a cloud at base."""
 
     def go(self, target: str, direction: Direction, *, wait: bool) -> Outcome:
-        with run_lock(self.config, wait=wait) as self.lost_lock, self.stack:
+        with run_lock(self.config, wait=wait) as lock, self.stack:
+            self.lost_lock = lock.lost
             self.open()
             local, cloud = self.positions()
             position = self.releases.resolve(target, local, cloud)
@@ -273,10 +274,12 @@ class _Run:
         """
         attempts = self.config.database.lock_attempts
         for attempt in range(1, attempts + 1):
+            last = attempt == attempts
             try:
-                return ask()
+                with naming_holders(self.config, self.sessions) if last else nullcontext():
+                    return ask()
             except LockHeld:
-                if attempt == attempts:
+                if last:
                     raise
                 time.sleep(random.uniform(0.1, 0.5) * attempt)  # noqa: S311  # jitter
         return None

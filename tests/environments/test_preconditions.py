@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from federation import databases
+from federation.databases import sessions
 from federation.errors import PreconditionMissing
 from federation.lockstep import upgrade
 
@@ -139,7 +139,7 @@ def test_a_link_role_that_bypasses_row_level_security_is_refused(deployment: Dep
 
 
 def test_an_old_server_is_refused(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(databases, "OLDEST_SERVER", 99)
+    monkeypatch.setattr(sessions, "OLDEST_SERVER", 99)
     with pytest.raises(PreconditionMissing, match="PostgreSQL 99 or later is needed"):
         upgrade(deployment.config)
 

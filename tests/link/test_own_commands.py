@@ -25,6 +25,7 @@ from federation import databases
 from federation.administration import link
 from federation.administration.analyze import analyze
 from federation.config import Config
+from federation.databases import sessions
 from federation.drift.check import check
 from federation.errors import ReleasesDiffer, Unreachable
 from federation.lockstep import read_status, upgrade
@@ -53,10 +54,10 @@ needs_proc = pytest.mark.skipif(sys.platform != "linux", reason="finds the backe
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(databases, "CLEANUP", 1.0)
-    monkeypatch.setattr(databases, "SLACK", 1.0)
+    monkeypatch.setattr(sessions, "CLEANUP", 1.0)
+    monkeypatch.setattr(sessions, "SLACK", 1.0)
     # The cloud's server is looked at when the client is gone, which it would find out within 10 s.
-    monkeypatch.setattr(databases, "CLIENT_CHECK", "0")
+    monkeypatch.setattr(sessions, "CLIENT_CHECK", "0")
 
 
 @pytest.fixture
@@ -158,7 +159,7 @@ def test_a_hospital_that_falls_silent_in_the_middle_of_a_step_ends_the_upgrade_t
     """The cloud's server waits half a minute more, before 17 without end; the command does not."""
     config = over(proxy, deployment)
     with silent_in_the_middle(proxy):
-        error = refused_in(TIMEOUT + databases.CLEANUP + databases.SLACK, lambda: upgrade(config))
+        error = refused_in(TIMEOUT + sessions.CLEANUP + sessions.SLACK, lambda: upgrade(config))
     assert (error.side, error.release) == ("cloud", "0002")
     assert "no answer from foreign server hospital" in str(error)
     with deployment.superuser("cloud") as superuser:
@@ -175,7 +176,7 @@ def test_a_hospital_that_falls_silent_at_commit_ends_the_upgrade_too(deployment:
     config, began = over(proxy, deployment), time.monotonic()
     with silent_in_the_middle(proxy, "COMMIT"), pytest.raises((Unreachable, ReleasesDiffer)) as caught:
         upgrade(config)
-    assert time.monotonic() - began < TIMEOUT + databases.CLEANUP + databases.SLACK + SLACK
+    assert time.monotonic() - began < TIMEOUT + sessions.CLEANUP + sessions.SLACK + SLACK
     assert "no answer from foreign server hospital" in str(caught.value)
     with deployment.superuser("cloud") as superuser:
         assert superuser.execute(WAITS, [0]).fetchall(), "the cloud's server has not waited: nothing is tested"
@@ -188,8 +189,8 @@ def test_without_that_the_upgrade_waits_as_long_as_the_hospital_is_silent(
     deployment: Deployment, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The negative control, which ends well when the silence does."""
-    monkeypatch.setattr(databases, "_answered", lambda *_: nullcontext())
-    bound = TIMEOUT + databases.CLEANUP + databases.SLACK
+    monkeypatch.setattr(sessions, "_answered", lambda *_: nullcontext())
+    bound = TIMEOUT + sessions.CLEANUP + sessions.SLACK
     config = over(proxy, deployment)
     with ThreadPoolExecutor(1) as pool, deployment.superuser("cloud") as superuser, silent_in_the_middle(proxy):
         running = pool.submit(upgrade, config)
@@ -210,7 +211,7 @@ def test_a_silence_before_the_commit_of_a_step_that_imports_nothing_ends_the_upg
         began = time.monotonic()
         with pytest.raises((Unreachable, ReleasesDiffer)):
             upgrade(config, "0003")
-        assert time.monotonic() - began < TIMEOUT + databases.CLEANUP + databases.SLACK + SLACK
+        assert time.monotonic() - began < TIMEOUT + sessions.CLEANUP + sessions.SLACK + SLACK
         proxy.speak()
         with deployment.superuser("cloud") as superuser:
             until(lambda: not superuser.execute(WAITS, [0]).fetchall())
@@ -222,7 +223,7 @@ def test_the_clouds_session_of_a_killed_command_ends_only_since_the_cloud_looks(
     federated: Deployment, proxy: Proxy, monkeypatch: pytest.MonkeyPatch, check: str
 ) -> None:
     """0 is the server's default, and the negative control."""
-    monkeypatch.setattr(databases, "CLIENT_CHECK", check)
+    monkeypatch.setattr(sessions, "CLIENT_CHECK", check)
     config = over(proxy, federated)
     link.apply(config)
     read = "SELECT count(*) FROM federation_link.hospital_patients"
@@ -241,7 +242,7 @@ def test_the_clouds_session_of_a_killed_command_ends_only_since_the_cloud_looks(
         proxy.silence()
         waiting = pool.submit(connection.exec_driver_sql, read)
         until(lambda: superuser.execute(waits, [pid]).fetchall())
-        databases._hang_up(session, threading.Event())
+        sessions._hang_up(session, threading.Event())
         if check == "0":
             hung_up = superuser.execute("SELECT clock_timestamp()").fetchone()
             until(lambda: superuser.execute("SELECT WHERE clock_timestamp() > %s + interval '4s'", hung_up).rowcount)

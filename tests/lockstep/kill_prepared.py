@@ -52,7 +52,7 @@ def _warm(job: dict) -> int:
 
     What the toolkit knows of a database is forgotten. The first code that is not 0, or 0.
     """
-    from federation.databases import _engine
+    from federation.databases.sessions import _engine
 
     _become(job)
     code = next(filter(None, map(_command, job["commands"])), 0)

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import chains_of_three as three
+import psycopg
 import pytest
+from alembic import command
 from runs import AT_THE_GATE, RUN_LOCKS, at, end_started, gate, joined, mark, rewrite, start, until, waiting
 
+from federation.databases import RUN_LOCK, run_lock
+from federation.environments import alembic_config, runtime
+from federation.errors import LockHeld
 from federation.lockstep import read_status, upgrade
 
 if TYPE_CHECKING:
@@ -98,3 +104,132 @@ def test_a_lock_that_is_kept_stops_nothing(first: Deployment, side: str) -> None
         first.look(side, "SELECT pg_terminate_backend(%s, 60000)", [pid])
     _, said = runner.communicate()
     assert runner.returncode == 0, said
+
+
+TAKE_KEY = f"SELECT pg_advisory_lock({RUN_LOCK})"
+
+
+def a_caller(deployment: Deployment) -> psycopg.Connection[tuple[object, ...]]:
+    """A session of PostgREST's, as who is signed in."""
+    session = psycopg.connect(deployment.pair.authenticator_url(deployment.cloud_dbname), autocommit=True)
+    session.execute("SET ROLE authenticated")
+    return session
+
+
+def test_a_caller_who_holds_the_advisory_key_stops_no_release(first: Deployment) -> None:
+    with a_caller(first) as caller:
+        caller.execute(TAKE_KEY)
+        ran = first.federation("upgrade", "0002")
+        assert ran.returncode == 0, ran.stderr
+        assert first.federation("downgrade", "0001", "--yes").returncode == 0
+        assert first.alembic("local", "upgrade", "0002").returncode == 0
+        assert first.alembic("cloud", "upgrade", "0002").returncode == 0
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            caller.execute("BEGIN; LOCK TABLE federation.run IN ACCESS SHARE MODE")
+
+
+def test_two_runs_still_exclude_each_other_while_a_caller_holds_the_key(first: Deployment) -> None:
+    with a_caller(first) as caller:
+        caller.execute(TAKE_KEY)
+        with run_lock(first.config), pytest.raises(LockHeld, match="another federation run"), run_lock(first.config):
+            pytest.fail("two runs at once")
+
+
+def test_before_the_first_release_a_caller_who_holds_the_key_is_named(deployment: Deployment) -> None:
+    """The control: there is no table to lock yet, and the key alone decides."""
+    with a_caller(deployment) as caller:
+        caller.execute(TAKE_KEY)
+        ran = deployment.federation("upgrade")
+        assert ran.returncode == 5
+        pid = caller.info.backend_pid
+        assert f"no federation run holds the key of its lock; its lock is held by pid {pid} (role authen" in ran.stderr
+        assert f"SELECT pg_terminate_backend({pid})" in ran.stderr
+        deployment.look("cloud", "SELECT pg_terminate_backend(%s, 60000)", [pid])
+    assert deployment.federation("upgrade", "0001").returncode == 0
+
+
+def test_a_run_that_began_at_base_excludes_one_that_finds_the_table(deployment: Deployment) -> None:
+    with run_lock(deployment.config):
+        for side in ("local", "cloud"):
+            with deployment.owner(side) as owner:
+                owner.execute("CREATE SCHEMA federation; CREATE TABLE federation.run ()")
+        with pytest.raises(LockHeld, match="another federation run"), run_lock(deployment.config):
+            pytest.fail("two runs at once")
+
+
+@each_side
+def test_the_session_of_the_lock_holds_neither_a_snapshot_nor_an_id(first: Deployment, side: str) -> None:
+    """It is idle in a transaction; VACUUM goes past it, and an index is built concurrently beside it."""
+    with run_lock(first.config) as lock, first.owner(side) as owner:
+        assert lock.lost() is None
+        pid = next(session.server_pid for held, _, session in lock.held if held == side)
+        state = "SELECT state, backend_xmin, backend_xid FROM pg_stat_activity WHERE pid = %s"
+        assert first.look(side, state, [pid]) == [("idle in transaction", None, None)]
+        owner.execute("CREATE TABLE plain (x integer)")
+        owner.execute("SET lock_timeout = '5s'")
+        owner.execute("CREATE INDEX CONCURRENTLY beside ON plain (x)")
+        with first.owner(side) as reader:  # the control: a transaction that has a snapshot
+            reader.execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1")
+            owner.execute("SET lock_timeout = '100ms'")
+            with pytest.raises(psycopg.errors.LockNotAvailable):
+                owner.execute("CREATE INDEX CONCURRENTLY behind ON plain (x)")
+            reader.execute("ROLLBACK")
+
+
+ALEMBIC = "import sys; from alembic.config import main; main(argv=['-n', *sys.argv[1:]])"
+
+
+@each_side
+def test_plain_alembic_does_not_run_beside_a_run(first: Deployment, side: str) -> None:
+    gated(first, "local")
+    with gate(first, "local"):
+        runner = start(first, "upgrade", "0002")
+        until(lambda: runner.poll() is not None or waiting(first, "local", lock="advisory"), "the step does not run")
+        for words in (("upgrade", "0002"), ("downgrade", "base"), ("stamp", "0003")):
+            stopped = first.alembic(side, *words)
+            assert stopped.returncode == 5, stopped.stderr
+            assert "another federation run is under way; its lock is held by pid" in stopped.stderr
+        assert first.alembic(side, "current").returncode == 0
+        assert at(first) == ("0001", "0001")
+    _, said = runner.communicate()
+    assert runner.returncode == 0, said
+    assert at(first) == ("0002", "0002")
+
+
+@each_side
+def test_no_run_begins_beside_plain_alembic(first: Deployment, side: str) -> None:
+    gated(first, "local")
+    with gate(first, "local"):
+        alembic = start(first, "local", "upgrade", "0002", code=ALEMBIC)
+        until(lambda: alembic.poll() is not None or waiting(first, "local", lock="advisory"), "the step does not run")
+        stopped = first.federation("upgrade")
+        assert stopped.returncode == 5, stopped.stderr
+        assert "another federation run is under way; its lock is held by pid" in stopped.stderr
+        assert first.alembic("local", "upgrade", "0002").returncode == 5
+    _, said = alembic.communicate()
+    assert alembic.returncode == 0, said
+    assert first.federation("upgrade", "0002").returncode == 0
+
+
+def test_a_race_with_plain_alembic_ends_with_one_of_them_refused_or_with_both_done(first: Deployment) -> None:
+    for _ in range(4):
+        runner, alembic = start(first, "upgrade"), start(first, "local", "upgrade", "head", code=ALEMBIC)
+        codes = [process.wait() for process in (runner, alembic)]
+        said = [process.communicate()[1] for process in (runner, alembic)]
+        assert set(codes) <= {0, 5}, said
+        assert first.federation("upgrade").returncode == 0
+        assert first.federation("downgrade", "0001", "--yes").returncode == 0
+
+
+def test_the_control_without_the_lock_plain_alembic_runs_beside_a_run(
+    first: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runtime, "run_lock", lambda *_, **__: nullcontext())
+    gated(first, "cloud")
+    with gate(first, "cloud"):
+        runner = start(first, "upgrade", "0002")
+        until(lambda: runner.poll() is not None or waiting(first, "cloud", lock="advisory"), "the step does not run")
+        command.downgrade(alembic_config(first.config, "local"), "0001")
+        assert first.look("local", "SELECT version_num FROM federation.alembic_version") == [("0001",)]
+    runner.communicate()
+    assert runner.returncode != 0

@@ -1,14 +1,13 @@
-"""Sessions on the two databases: timeouts, no secrets in error texts, advisory locks, no transaction pooler."""
+"""Sessions on the two databases: timeouts, the link's patience, no secrets in error texts, no transaction pooler."""
 
 from __future__ import annotations
 
 import logging
 import re
-import secrets
 import socket
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from typing import Any
 
@@ -23,7 +22,7 @@ from sqlalchemy.pool import NullPool
 from sqlalchemy.schema import DDL
 
 from federation.config import Config
-from federation.errors import LockHeld, PreconditionMissing, Side, Unreachable, from_database
+from federation.errors import PreconditionMissing, Side, from_database
 from federation.server_text import is_safe, printable
 
 SIDES: tuple[Side, Side] = ("local", "cloud")
@@ -33,10 +32,6 @@ OLDEST_SERVER = 15
 
 DATABASE_ERRORS = (sa.exc.DBAPIError, psycopg.Error)
 """What a session raises: SQLAlchemy's, or psycopg's own where COPY goes past SQLAlchemy."""
-
-RUN_LOCK = 0x666564_6572617465
-"""Key of the session advisory lock that a run holds on both databases (the bytes spell ``federate``)."""
-
 
 CLIENT_CHECK = "10s"
 """How often the cloud looks whether a client is still there whose statement waits for the hospital."""
@@ -59,7 +54,7 @@ _ASKS_AT_COMMIT = re.compile(r"\A\s*(INSERT INTO|UPDATE|DELETE FROM) federation\
 """The guard's trigger is deferred."""
 
 
-class _Session(psycopg.Connection[TupleRow]):
+class Session(psycopg.Connection[TupleRow]):
     """A connection whose COMMIT is bounded, too, once its transaction has ``asked`` the hospital.
 
     Then the hospital's transaction commits as well, and ``statement_timeout`` does not count.
@@ -68,7 +63,11 @@ class _Session(psycopg.Connection[TupleRow]):
     asked: tuple[str, float] | None = None
     """The foreign server, and the seconds that it has for an answer."""
 
+    server_pid: int = 0
+    """The server's process, also behind a session pooler, which tells its client another one."""
+
     def commit(self) -> None:
+        """Commit in time, if the hospital was asked."""
         if self.asked is None:
             return super().commit()
         asked, self.asked = self.asked, None
@@ -104,16 +103,16 @@ def _engine(url: URL, connect_timeout: int, server: str, link_timeout: float) ->
     def ask_in_time(cursor: psycopg.Cursor[Any], statement: str, parameters: Any, _context: ExecutionContext) -> bool:
         """What asks the hospital, whoever sends it."""
         if _ASKS_AT_COMMIT.search(statement):
-            cursor.connection.asked = server, link_timeout  # type: ignore[attr-defined]  # a _Session
+            cursor.connection.asked = server, link_timeout  # type: ignore[attr-defined]  # a Session
         seconds = link_timeout if _ASKS.search(statement) else ANALYZE_TIMEOUT if _ANALYZES.search(statement) else None
         if seconds is None:
             return False
-        with _answered(cursor.connection, server, seconds):  # type: ignore[arg-type]  # a _Session
+        with _answered(cursor.connection, server, seconds):  # type: ignore[arg-type]  # a Session
             cursor.execute(statement, parameters)
         return True
 
-    def session(_dialect: object, _record: object, arguments: list[Any], parameters: dict[str, Any]) -> _Session:
-        return _Session.connect(*arguments, **parameters)
+    def session(_dialect: object, _record: object, arguments: list[Any], parameters: dict[str, Any]) -> Session:
+        return Session.connect(*arguments, **parameters)
 
     sa.event.listen(made, "do_connect", session)
     if link_timeout:
@@ -133,9 +132,11 @@ def connect(config: Config, side: Side, *, admin: bool = False) -> Iterator[Conn
     database = _engine(url, config.database.connect_timeout, config.link.server, patience)
     settings = {
         "client_min_messages": "warning",
-        # The run's lock ends with its session, and a step may be at work in Python.
+        # A role's own limits are the app's. The run's lock ends with its session, a step may be at work in Python,
+        # and a migration may take hours.
         "idle_session_timeout": "0",
         "idle_in_transaction_session_timeout": "0",
+        "statement_timeout": "0",
     }
     if not admin:
         settings["lock_timeout"] = config.database.lock_timeout
@@ -144,9 +145,12 @@ def connect(config: Config, side: Side, *, admin: bool = False) -> Iterator[Conn
         settings["client_connection_check_interval"] = CLIENT_CHECK
     try:
         with database.connect() as connection:
-            session = _session(connection)
+            session = session_of(connection)
             session.autocommit = True
             pid = _require_server_version(session, side)
+            session.server_pid = pid
+            if session.info.server_version >= 170000:
+                settings["transaction_timeout"] = "0"
             if pid != session.info.backend_pid:
                 _refuse_transaction_pooler(session, database, pid, side, admin=admin)
             # Not as startup options, which poolers refuse or forget.
@@ -184,12 +188,12 @@ def over_the_link(connection: Connection, config: Config) -> Iterator[None]:
     server waits on. Never for a whole migration, whose own work may take hours. Raises psycopg's ConnectionFailure,
     which `connect` and Alembic's environment make Unreachable.
     """
-    with _answered(_session(connection), config.link.server, link_timeout(config)):
+    with _answered(session_of(connection), config.link.server, link_timeout(config)):
         yield
 
 
 @contextmanager
-def _answered(session: _Session, server: str, seconds: float) -> Iterator[None]:
+def _answered(session: Session, server: str, seconds: float) -> Iterator[None]:
     """From 16 on ``statement_timeout`` is all that ends postgres_fdw's waiting for a connection; 15 has its own."""
     limit = f"{round(seconds * 1000)}ms"
     setting = "SELECT current_setting('statement_timeout'), set_config('statement_timeout', %s, false)"
@@ -206,7 +210,7 @@ def _answered(session: _Session, server: str, seconds: float) -> Iterator[None]:
 
 
 @contextmanager
-def _patience(session: _Session, server: str, seconds: float) -> Iterator[None]:
+def _patience(session: Session, server: str, seconds: float) -> Iterator[None]:
     """Up to 16 nothing ends a cancelled query's waiting for a frozen server, nor in COMMIT: the client goes without."""
     hung_up = threading.Event()
     timer = threading.Timer(seconds + CLEANUP + SLACK, _hang_up, [session, hung_up])
@@ -224,7 +228,7 @@ def _patience(session: _Session, server: str, seconds: float) -> Iterator[None]:
         timer.cancel()
 
 
-def _hang_up(session: _Session, hung_up: threading.Event) -> None:
+def _hang_up(session: Session, hung_up: threading.Event) -> None:
     """End the connection under a thread that waits for it, which has an error then."""
     hung_up.set()
     with suppress(OSError, psycopg.Error):  # it has ended by itself
@@ -235,65 +239,14 @@ def _hang_up(session: _Session, hung_up: threading.Event) -> None:
             connected.detach()
 
 
-@contextmanager
-def run_lock(config: Config, *, wait: bool = False) -> Iterator[Callable[[], Unreachable | None]]:
-    """Hold the advisory lock of a run on both databases, on sessions of their own that stay idle.
-
-    A lock of its own session does not end with a migration's transaction, and an idle session outside a transaction
-    does not keep CREATE INDEX CONCURRENTLY waiting. Yields what asks both sessions whether they are there still, and
-    with them their locks: None, or an error to raise. Raises LockHeld when another run has the lock, unless it is to
-    ``wait``; PreconditionMissing when both URLs lead to one database.
-    """
-    with ExitStack() as stack:
-        held: list[tuple[Side, Connection, _Session]] = []
-        for side in SIDES:
-            connection = stack.enter_context(connect(config, side)).execution_options(isolation_level="AUTOCOMMIT")
-            if not connection.scalar(sa.select(sa.func.pg_try_advisory_lock(RUN_LOCK))):
-                if held and _are_one(held[0][1], connection):
-                    raise PreconditionMissing(
-                        "FEDERATION_LOCAL_URL and FEDERATION_CLOUD_URL lead to the same database",
-                        hint="set each to its own; nothing was changed",
-                    )
-                if not wait:
-                    hint = "try again when it has ended, or say --wait"
-                    raise LockHeld("another federation run is under way", side=side, hint=hint)
-                connection.exec_driver_sql("SET lock_timeout = 0")
-                connection.execute(sa.select(sa.func.pg_advisory_lock(RUN_LOCK)))
-            held.append((side, connection, _session(connection)))
-
-        def lost() -> Unreachable | None:
-            for side, connection, session in held:
-                try:
-                    session.execute("SELECT 1")  # not by SQLAlchemy, which would open another session
-                except psycopg.Error as error:
-                    connection.invalidate()  # there is nothing left to roll back
-                    return Unreachable(
-                        f"the session that holds this run's lock has ended ({str(error).splitlines()[0]})",
-                        side=side,
-                        hint="see `federation status`, then run the command again",
-                    )
-            return None
-
-        yield lost
-
-
-def _are_one(one: Connection, other: Connection) -> bool:
-    """Whether two sessions are in the same database: then what one locks, the other cannot.
-
-    A system identifier would not say so: physical copies share it, and not every role may read it.
-    """
-    key = secrets.randbits(63)
-    one.execute(sa.select(sa.func.pg_advisory_lock(key)))
-    return not other.scalar(sa.select(sa.func.pg_try_advisory_lock(key)))
-
-
-def _session(connection: Connection) -> _Session:
+def session_of(connection: Connection) -> Session:
+    """The psycopg session under a connection of `connect`."""
     session = connection.connection.driver_connection
-    assert isinstance(session, _Session)  # noqa: S101  # the engine makes no others
+    assert isinstance(session, Session)  # noqa: S101  # the engine makes no others
     return session
 
 
-def _require_server_version(session: _Session, side: Side) -> int:
+def _require_server_version(session: Session, side: Side) -> int:
     """The process id of the server's end. Raises PreconditionMissing for a server that is too old."""
     row = session.execute("SELECT pg_backend_pid(), current_setting('server_version_num')::int").fetchone()
     assert row is not None  # noqa: S101  # a SELECT without FROM has one row
@@ -307,7 +260,7 @@ def _require_server_version(session: _Session, side: Side) -> int:
     return int(pid)
 
 
-def _refuse_transaction_pooler(session: _Session, database: Engine, pid: int, side: Side, *, admin: bool) -> None:
+def _refuse_transaction_pooler(session: Session, database: Engine, pid: int, side: Side, *, admin: bool) -> None:
     """Raise PreconditionMissing where each transaction may have another session of the server's.
 
     Behind a pooler the process id that a client is told (BackendKeyData) is not the server's. A session pooler keeps

@@ -1,0 +1,27 @@
+"""Sessions on the two databases, the lock of a run, and who holds a lock that is waited for."""
+
+from federation.databases.holders import naming_holders
+from federation.databases.run_lock import RUN_LOCK, RunLock, run_lock
+from federation.databases.sessions import (
+    DATABASE_ERRORS,
+    OLDEST_SERVER,
+    SIDES,
+    connect,
+    ddl,
+    link_timeout,
+    over_the_link,
+)
+
+__all__ = [
+    "DATABASE_ERRORS",
+    "OLDEST_SERVER",
+    "RUN_LOCK",
+    "SIDES",
+    "RunLock",
+    "connect",
+    "ddl",
+    "link_timeout",
+    "naming_holders",
+    "over_the_link",
+    "run_lock",
+]
