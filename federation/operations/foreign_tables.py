@@ -411,7 +411,6 @@ def _import(operations: Operations, op: ImportForeignSchemaOp) -> None:
             _import_options(op.options),
         ),
     )
-    execute(operations, revoke_defaults([sql.Identifier(op.into, table) for table in op.tables], op.into))
     for table, columns in op.tables.items():
         made = {column.name: column for column in remade(columns)}
         kept = [column.name for column in columns if column.name not in made]
@@ -424,6 +423,7 @@ def _import(operations: Operations, op: ImportForeignSchemaOp) -> None:
         execute(operations, _alter(op.into, table, [*_statistics(kept, 0), *added]))
         name = sql.Identifier(op.into, table)
         execute(operations, _ANALYZE.format(statement=sql.Literal(sql.SQL("ANALYZE {}").format(name).as_string(None))))
+    execute(operations, revoke_defaults([sql.Identifier(op.into, table) for table in op.tables], op.into))
 
 
 @Operations.implementation_for(DropForeignTablesOp)

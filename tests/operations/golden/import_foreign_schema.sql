@@ -9,28 +9,6 @@ IMPORT FOREIGN SCHEMA "public" LIMIT TO ("we""ird Täble") FROM SERVER "hospital
 
 DO $federation$
 DECLARE
-    statement text;
-BEGIN
-    FOR statement IN
-        SELECT DISTINCT format('REVOKE ALL ON %s %s FROM %s', o.kind, o.name,
-            CASE acl.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(acl.grantee)) END)
-        FROM (
-            SELECT 'TABLE' AS kind, c.oid::regclass::text AS name, c.relowner AS owner, c.relacl AS acl
-            FROM pg_catalog.pg_class AS c WHERE c.oid = ANY ( E'{"\\"federation_link\\".\\"we\\"\\"ird Täble\\""}'::regclass[])
-            UNION ALL
-            SELECT 'SCHEMA', quote_ident(n.nspname), n.nspowner, n.nspacl
-            FROM pg_catalog.pg_namespace AS n
-            WHERE n.nspname = 'federation_link' AND NOT EXISTS (SELECT FROM pg_catalog.pg_class AS c
-                WHERE c.relnamespace = n.oid AND c.oid <> ALL ( E'{"\\"federation_link\\".\\"we\\"\\"ird Täble\\""}'::regclass[]))
-        ) AS o, aclexplode(o.acl) AS acl
-        WHERE acl.grantee <> o.owner
-    LOOP
-        EXECUTE statement;
-    END LOOP;
-END $federation$;
-
-DO $federation$
-DECLARE
     arrived CONSTANT regclass := to_regclass(format('%I.%I', 'federation_link', 'we"ird Täble'));
     wrong text;
 BEGIN
@@ -86,5 +64,27 @@ BEGIN
     EXECUTE 'ANALYZE "federation_link"."we""ird Täble"';
 EXCEPTION WHEN insufficient_privilege THEN
     RAISE WARNING 'no row count: %', SQLERRM USING ERRCODE = 'ZF001';
+END $federation$;
+
+DO $federation$
+DECLARE
+    statement text;
+BEGIN
+    FOR statement IN
+        SELECT DISTINCT format('REVOKE ALL ON %s %s FROM %s', o.kind, o.name,
+            CASE acl.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(acl.grantee)) END)
+        FROM (
+            SELECT 'TABLE' AS kind, c.oid::regclass::text AS name, c.relowner AS owner, c.relacl AS acl
+            FROM pg_catalog.pg_class AS c WHERE c.oid = ANY ( E'{"\\"federation_link\\".\\"we\\"\\"ird Täble\\""}'::regclass[])
+            UNION ALL
+            SELECT 'SCHEMA', quote_ident(n.nspname), n.nspowner, n.nspacl
+            FROM pg_catalog.pg_namespace AS n
+            WHERE n.nspname = 'federation_link' AND NOT EXISTS (SELECT FROM pg_catalog.pg_class AS c
+                WHERE c.relnamespace = n.oid AND c.oid <> ALL ( E'{"\\"federation_link\\".\\"we\\"\\"ird Täble\\""}'::regclass[]))
+        ) AS o, aclexplode(o.acl) AS acl
+        WHERE acl.grantee <> o.owner
+    LOOP
+        EXECUTE statement;
+    END LOOP;
 END $federation$;
 
