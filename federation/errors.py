@@ -216,6 +216,8 @@ def from_database(error: BaseException, *, side: Side, release: str | None = Non
             "; ".join(part for part in (message, *(dependents or "").splitlines()) if part),
             "drop what depends on it, or move it away, then run the command again",
         )
+    if full := link_is_full(original):
+        return made(Unreachable, *full)
     if state.startswith(("HV", "08")):  # sent by the cloud's server: a failure of our own session has no such state
         return made(
             Unreachable,
@@ -225,6 +227,28 @@ def from_database(error: BaseException, *, side: Side, release: str | None = Non
     if isinstance(original, psycopg.OperationalError) and (not state or state.startswith("57P")):
         return made(Unreachable, *_unreachable(message, side))
     return made(FederationError, f"the database refused a statement ({message})", server_hint)
+
+
+_FULL_ROLE = re.compile(r'too many connections for role "(.+)"')
+_FULL_SERVER = re.compile("sorry, too many clients already|remaining connection slots are reserved")
+
+
+def link_is_full(error: object) -> tuple[str, str] | None:
+    """Sentence and hint where the hospital admits no more sessions of the link, which only a DETAIL says.
+
+    postgres_fdw raises 08001 with libpq's text as DETAIL: https://www.postgresql.org/docs/current/errcodes-appendix.html
+    """
+    detail = (error.diag.message_detail if isinstance(error, psycopg.Error) else None) or ""
+    if role := _FULL_ROLE.search(detail):
+        return f"the hospital admits no more sessions of role {role[1]}, which is at its CONNECTION LIMIT", (
+            "each backend of the cloud keeps one: keep the app's pools below the limit, or raise it (max_connections "
+            "at the hospital, then `federation bootstrap local`)"
+        )
+    if _FULL_SERVER.search(detail):
+        return "the hospital's server admits no more sessions, its max_connections is reached", (
+            "end some there, or raise max_connections, then run `federation bootstrap local`"
+        )
+    return None
 
 
 def _to_do_about_missing(message: str, side: Side) -> str:

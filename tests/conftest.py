@@ -20,6 +20,7 @@ FOUND = find_binaries()
 ON_EACH_VERSION = {
     "test_callers",
     "test_linter",
+    "test_full_link",
     "test_link_failures",
     "test_link_roles",
     "test_on_servers",

@@ -17,7 +17,7 @@ from sqlalchemy.engine import Connection
 from federation.administration.last_seen import remember
 from federation.config import Config
 from federation.databases import DATABASE_ERRORS, connect, ddl, naming_holders, over_the_link
-from federation.errors import PreconditionMissing, Refused, Unreachable
+from federation.errors import PreconditionMissing, Refused, Unreachable, link_is_full
 from federation.operations.user_mappings import send_mapping
 
 ADDRESS_OPTIONS = frozenset(
@@ -123,6 +123,8 @@ def _proving(config: Config) -> Iterator[None]:
         # 2F003: the hospital let the link role in without asking for a password.
         if not (state.startswith(("08", "HV")) or state == "2F003") or not isinstance(original, psycopg.Error):
             raise
+        if full := link_is_full(original):
+            raise Unreachable(full[0], side="cloud", hint=f"{full[1]}; the old settings stay in force") from error
         address = config.link_address()
         # The detail of 08001 is libpq's own reason, and the only part that tells a wrong port from a wrong password.
         detail = original.diag.message_detail if state == "08001" else None

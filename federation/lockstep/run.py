@@ -35,7 +35,7 @@ from federation.errors import (
     VerificationFailed,
     from_database,
 )
-from federation.lockstep import preflight, verification
+from federation.lockstep import preflight, room, verification
 from federation.lockstep.ahead import Ahead
 from federation.lockstep.kept_out import kept_out
 from federation.lockstep.plan import Direction, Step, steps_down, steps_up
@@ -168,6 +168,7 @@ class _Run:
         cloud.exec_driver_sql("SET federation.keep_mark = 'on'")  # the mark is set from here, not over the link
         cloud.commit()
         self.patiently(lambda: guard.settle(self.sessions["local"], cloud))
+        room.take(self.config, self.sessions)
 
     def positions(self) -> tuple[int, int]:
         local, cloud = (
