@@ -7,6 +7,7 @@
     ├── LockHeld                    5  a lock is held, or a lock timeout passed
     ├── Unreachable                 6  a database cannot be reached
     ├── VerificationFailed          7  what arrived is not what was declared
+    │   └── Missing                 7  something that the release makes is not there
     ├── Refused                     8  it would break the other side, cannot be undone, or something is in the way
     ├── PreconditionMissing         9  a setting, role, privilege, extension or server version
     └── Interrupted               130  Ctrl-C
@@ -116,6 +117,18 @@ class VerificationFailed(FederationError):
     """What the database holds is not what the release declares."""
 
     exit_code = 7
+
+
+class Missing(VerificationFailed):
+    """Something that the chain makes is not there; ``objects`` names each of it."""
+
+    def __init__(self, message: str, *, side: Side, objects: list[str], hint: str | None = None) -> None:
+        super().__init__(message, side=side, hint=hint)
+        self.objects = objects
+
+    def to_dict(self) -> dict[str, object]:
+        """As JSON has it, with ``missing``."""
+        return super().to_dict() | {"missing": self.objects}
 
 
 class Refused(FederationError):

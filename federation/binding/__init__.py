@@ -7,9 +7,33 @@ release refers to a version; a change is ``v2`` and a new release, since a migra
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import resources
 
 from psycopg.sql import SQL, Composable, Composed
+
+PARTS: Mapping[tuple[str, str], tuple[str, ...]] = {
+    ("v1", "local"): (
+        "federation.account",
+        "federation.take(uuid, text)",
+        "federation.bind",
+        "auth.jwt()",
+        "auth.uid()",
+        "auth.role()",
+    ),
+    ("v1", "cloud"): (
+        "federation_private.site",
+        "federation_private.bind",
+        "federation_private.guard",
+        "federation_private.require_hospital()",
+        "federation_private.probe",
+        "federation_private.send(boolean, boolean)",
+        "federation.bind_claims()",
+        "federation.bind_to_write()",
+        "federation.bind_before_write()",
+    ),
+}
+"""The tables, views and functions that a half makes, by version and side, as the server spells them."""
 
 
 def statements(version: str, name: str, **values: Composable) -> Composed:

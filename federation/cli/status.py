@@ -9,7 +9,7 @@ from rich.table import Table
 from federation.cli.output import Result, common
 from federation.config import Config
 from federation.drift.check import check
-from federation.errors import FederationError, ReleasesDiffer, SetBack
+from federation.errors import FederationError, ReleasesDiffer, SetBack, VerificationFailed
 from federation.lockstep import State, Status, read_status
 
 
@@ -25,6 +25,8 @@ def command(config: Config) -> Result:
         code = SetBack.exit_code
     else:
         code = 0 if status.state is State.WHOLE else ReleasesDiffer.exit_code
+        if status.missing:
+            code = code or VerificationFailed.exit_code
     data = status.to_dict() | {"drift": drifted}
     return Result(data, _shown(status, drifted=drifted), code)
 
@@ -46,6 +48,7 @@ def _shown(status: Status, *, drifted: bool | None) -> RenderableType:
         table.add_row(side, "?" if side in failed else release or "base", status.head or "base")
     lines = [str(error) for error in status.errors] or [status.state.value]
     lines += [str(error) for error in status.comparison.set_back]
+    lines += [f"{side}: missing: {', '.join(names)}" for side, names in status.missing.items()]
     if not status.comparison.compared:
         lines.append(
             "not compared: whether a database was set back can be told only where both answer and can be written"

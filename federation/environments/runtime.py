@@ -35,6 +35,7 @@ from federation.errors import FederationError, LockHeld, PreconditionMissing, Re
 from federation.operations.indexes import drop_set_aside, drop_set_aside_offline, is_set_aside
 from federation.operations.rendering import render_item
 from federation.operations.statements import reflected
+from federation.operations.told import TOLD
 
 _LOG = logging.getLogger("federation")
 
@@ -183,6 +184,7 @@ def _configure(config: Config, side: Side, progress: _Progress | None = None, **
         "federation_override": _override(),
         "federation_side": side,
         "federation_metadata": _metadata(config),
+        TOLD: context.config.attributes.get(TOLD),
         # A release that is being written is not at the hospital yet: only a check compares with what is there.
         "federation_ask_hospital": not context.config.attributes.get("federation_scaffold", False),
     }

@@ -1,7 +1,7 @@
 """Schema ``federation`` on either side: version table, history and guard, kept by every step of either chain."""
 
 from federation.guard import storage
-from federation.guard.history import history_rows, record
+from federation.guard.history import history_rows, record, record_repair
 from federation.guard.housekeeping import (
     SCHEMA,
     VERSION_TABLE,
@@ -30,6 +30,7 @@ __all__ = [
     "part",
     "prepare",
     "record",
+    "record_repair",
     "renew",
     "require_own",
     "require_whole",

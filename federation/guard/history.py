@@ -65,6 +65,24 @@ def record(*, ctx: MigrationContext, step: MigrationInfo, heads: set[Any], run_a
     ctx.execute(ddl(sql.SQL("SET CONSTRAINTS federation.guard_version IMMEDIATE")))
 
 
+def record_repair(connection: Connection, release: str | None) -> None:
+    """Write that something missing was made, at ``release``."""
+    connection.execute(
+        ddl(
+            _INSERT.format(
+                source=sql.Literal(release or "base"),
+                target=sql.Literal(release or "base"),
+                result=sql.Literal("repaired"),
+                host=sql.Literal(socket.gethostname()),
+                digest=sql.Literal(None),
+                guarded=sql.Literal(None),
+                override=sql.Literal(None),
+                refusal=sql.Literal(None),
+            )
+        )
+    )
+
+
 def _guarded(ctx: MigrationContext, source: str, target: str) -> str | None:
     """The release on which the guard of this side decides, or None where the step asks nothing of the other side.
 

@@ -29,14 +29,16 @@ from federation.errors import (
     FederationError,
     Interrupted,
     LockHeld,
+    Missing,
     ReleasesDiffer,
     Side,
     Unreachable,
     VerificationFailed,
     from_database,
 )
-from federation.lockstep import preflight, room, verification
+from federation.lockstep import preflight, repair, room, verification
 from federation.lockstep.ahead import Ahead
+from federation.lockstep.expected import Expected, absent
 from federation.lockstep.kept_out import kept_out
 from federation.lockstep.plan import Direction, Step, steps_down, steps_up
 from federation.lockstep.release import Releases
@@ -109,6 +111,7 @@ class _Run:
     def __init__(self, config: Config, on_failure: OnFailure, progress: Progress | None) -> None:
         self.config, self.on_failure, self.progress = config, on_failure, progress
         self.releases = Releases.load(config)
+        self.expected = Expected(config, self.releases)
         self.stack = ExitStack()
         self.sessions: dict[Side, Connection] = {}
         self.ahead = Ahead(config, self.releases, self.sessions)
@@ -120,6 +123,8 @@ class _Run:
         """What verification finds broken since before the run: no release is undone for it."""
         self.unmarked = False
         """Whether the hospital has no mark: its first step makes one, of a cloud at base."""
+        self.to_base = False
+        """Whether all goes away: then what a step drops and somebody has dropped before is made for it."""
 
     def go(self, target: str, direction: Direction, *, wait: bool) -> Outcome:
         with run_lock(self.config, wait=wait) as lock, self.stack:
@@ -134,8 +139,13 @@ class _Run:
                 self.config, self.releases, steps, self.sessions, at_base=local == 0, no_hospital_yet=self.unmarked
             )
             drop_set_aside(self.config, self.sessions["local"])  # what a killed run has left
+            self.to_base = direction is Direction.DOWN and position == 0
+            if direction is Direction.DOWN and steps and not self.to_base:
+                self.expected.require(self.sessions, local, cloud)
             if local == cloud and (steps or direction is Direction.UP):
                 self.verify(direction, before=True)
+            elif direction is Direction.UP:
+                self.note_missing(local, cloud)
             outcome = Outcome(self.releases.at(position))
             try:
                 for _, halves in groupby(steps, key=lambda step: step.release):
@@ -149,8 +159,8 @@ class _Run:
                 raise VerificationFailed(
                     f"{self.broken.message}; both databases are at {outcome.release or 'base'}",
                     side=self.broken.side,
-                    hint="it was so before this run, so no release was undone for it: `federation check` compares both "
-                    "sides; when it is mended, run the command again",
+                    hint="it was so before this run, so no release was undone for it; "
+                    f"{self.broken.hint or 'see `federation status`'}",
                 ) from self.broken
             return outcome
 
@@ -182,6 +192,8 @@ class _Run:
         step = halves[0]
         try:
             for step in halves:
+                if self.to_base:
+                    self.make_missing(step.side)
                 seconds = self.take(step)
                 done.append(step)
                 outcome.steps.append((step, seconds))
@@ -198,9 +210,11 @@ class _Run:
         broken before it, since it may be the one that mends it. Where a backup was restored, the databases do not fit
         each other until the last of the steps.
         """
-        if not self.releases.fit(*self.positions()):
+        positions = self.positions()
+        if not self.releases.fit(*positions):
             return
         try:
+            self.expected.require(self.sessions, *positions)
             self.patiently(lambda: verification.verify(self.config, self.sessions))
         except (VerificationFailed, Unreachable) as failed:
             tolerated = before or self.broken is not None
@@ -224,6 +238,22 @@ class _Run:
             with guard.asked(local, "local"):
                 local.execute(ddl(guard.storage.note(self.config)))
                 local.commit()
+
+    def note_missing(self, local: int, cloud: int) -> None:
+        """Tell what is missing before the run, where the two cannot be verified; no release is undone for it."""
+        try:
+            self.expected.require(self.sessions, local, cloud)
+        except Missing as missing:
+            _LOG.warning("federation: not as it should be, and no reason to stop: %s", missing.message)
+            self.broken = missing
+
+    def make_missing(self, side: Side) -> None:
+        """Make what the next step down on ``side`` expects, so that it can be undone as it is written."""
+        position = self.releases.position(guard.current_release(self.sessions[side], side), side)
+        keys = self.expected.missing(self.sessions[side], side, position)
+        if keys:
+            _LOG.warning("federation: %s; made, to be undone as the releases say", absent(keys, side).message)
+            repair.make(self.config, self.sessions[side], side, self.releases.at(position), self.expected, keys)
 
     def tell(self, step: Step, seconds: float) -> None:
         """A line that cannot be printed must not stop a release half-way."""
@@ -285,6 +315,19 @@ class _Run:
                 time.sleep(random.uniform(0.1, 0.5) * attempt)  # noqa: S311  # jitter
         return None
 
+    def explained(self, failure: FederationError, step: Step) -> FederationError:
+        """``failure``, or what explains it: the step needs something that somebody has dropped."""
+        session = self.sessions[step.side]
+        position = self.releases.position(guard.current_release(session, step.side), step.side)
+        keys = self.expected.missing(session, step.side, position) if type(failure) is FederationError else []
+        if not keys:
+            return failure
+        missing = absent(keys, step.side)
+        missing.message += f", and the step failed ({failure.message})"
+        missing.hint = f"{missing.hint}; then run the command again"
+        missing.release, missing.__cause__ = failure.release, failure
+        return missing
+
     def is_in_place(self, step: Step) -> bool:
         """Whether the step's side is where the step led."""
         return guard.current_release(self.sessions[step.side], step.side) == step.to
@@ -306,6 +349,7 @@ class _Run:
                 for half in filter(self.is_in_place, reversed(undoing)):  # a DBA may have undone one
                     undo = _opposite(half, self.releases)
                     self.tell(undo, self.take(undo, federation_undoing=True))
+            failure = self.explained(failure, step)
             local, cloud = self.positions()
         except Exception as error:  # whatever it is, the first failure is the one to tell
             ours = _as_ours(error, step)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from enum import Enum
@@ -12,7 +13,9 @@ from federation.config import Config
 from federation.databases import DATABASE_ERRORS, SIDES, connect
 from federation.errors import FederationError, Side, from_database
 from federation.guard import Comparison, compare, current_release, mark, require_own
+from federation.lockstep.expected import Expected
 from federation.lockstep.release import Releases
+from federation.operations.objects import name
 
 
 class State(Enum):
@@ -42,6 +45,8 @@ class Status:
     errors: tuple[FederationError, ...] = ()
     comparison: Comparison = field(default_factory=Comparison)
     """Whether one of the two was set back; not compared while one does not answer."""
+    missing: Mapping[Side, list[str]] = field(default_factory=dict)
+    """What the release makes and is not there, by side, where that can be known."""
 
     @property
     def head(self) -> str | None:
@@ -74,6 +79,8 @@ class Status:
                 return None
             case _ if self.comparison.set_back:
                 return " ".join(("federation repair", *(f"--accept {one.side}" for one in self.comparison.set_back)))
+            case _ if self.missing and self.releases.fit(*self.positions):
+                return "federation repair"
             case State.LOCAL_AHEAD:
                 contract = self.releases.contract_in_the_way(*self.positions)
                 if contract is not None:
@@ -104,6 +111,7 @@ class Status:
             "next": self.next_command,
             "compared": self.comparison.compared,
             "set_back": [error.to_dict() for error in self.comparison.set_back],
+            "missing": [{"side": side, "object": name} for side, names in self.missing.items() for name in names],
             "errors": [error.to_dict() for error in self.errors],
         }
 
@@ -116,6 +124,7 @@ def read_status(config: Config) -> Status:
     errors: dict[Side, FederationError] = {}
     marked = None
     comparison = Comparison(compared=False)
+    missing: dict[Side, list[str]] = {}
     releases = Releases.load(config)
     with ExitStack() as stack:
         for side in SIDES:
@@ -135,6 +144,10 @@ def read_status(config: Config) -> Status:
         if not errors:
             try:
                 comparison = compare(sessions["local"], sessions["cloud"])
+                expected = Expected(config, releases)
+                for side, session in sessions.items():
+                    if keys := expected.missing(session, side, releases.position(found[side], side)):
+                        missing[side] = [name(key) for key in keys]
             except FederationError as error:
                 errors[error.side or "local"] = error
-    return Status(releases, found["local"], found["cloud"], marked, tuple(errors.values()), comparison)
+    return Status(releases, found["local"], found["cloud"], marked, tuple(errors.values()), comparison, missing)

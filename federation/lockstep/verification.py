@@ -27,7 +27,7 @@ from federation.errors import LockHeld, Side, Unreachable, VerificationFailed, f
 from federation.operations.bindings import NOBODY
 from federation.operations.views import READERS
 
-_HINT = "compare both sides with `federation check`; the release counts as failed"
+_HINT = "`federation check` compares both sides"
 
 
 _LOOKS = 3

@@ -19,6 +19,7 @@ from federation.operations.deployment import LINK, SERVICE, Role, deployment, ro
 from federation.operations.locking import views_over
 from federation.operations.rendering import call, given
 from federation.operations.statements import execute
+from federation.operations.told import tells
 
 if TYPE_CHECKING:
     from alembic.autogenerate.api import AutogenContext
@@ -264,21 +265,25 @@ def half(config: Config, op: CreateLocalBindingOp | CreateCloudBindingOp) -> sql
 
 @Operations.implementation_for(CreateCloudBindingOp)
 @Operations.implementation_for(CreateLocalBindingOp)
+@tells
 def _create(operations: Operations, op: CreateLocalBindingOp | CreateCloudBindingOp) -> None:
     execute(operations, half(deployment(operations), op))
 
 
 @Operations.implementation_for(DropLocalBindingOp)
+@tells
 def _drop_local(operations: Operations, op: DropLocalBindingOp) -> None:
     execute(operations, statements(op.version, "local_drop", callers=roles(operations, (LINK, *op.callers))))
 
 
 @Operations.implementation_for(DropCloudBindingOp)
+@tells
 def _drop_cloud(operations: Operations, op: DropCloudBindingOp) -> None:
     execute(operations, statements(op.version, "cloud_drop", callers=roles(operations, op.callers)))
 
 
 @Operations.implementation_for(BindBeforeWriteOp)
+@tells
 def _bind_before_write(operations: Operations, op: BindBeforeWriteOp) -> None:
     execute(operations, views_over(op.schema, op.table))
     execute(
@@ -304,6 +309,7 @@ def _create_site_check(operations: Operations, op: CreateSiteCheckOp) -> None:
 
 
 @Operations.implementation_for(DropBindBeforeWriteOp)
+@tells
 def _drop_bind_before_write(operations: Operations, op: DropBindBeforeWriteOp) -> None:
     execute(operations, views_over(op.schema, op.table))
     execute(operations, sql.SQL("DROP TRIGGER bind_before_write ON {}").format(sql.Identifier(op.schema, op.table)))

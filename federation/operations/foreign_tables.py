@@ -49,6 +49,7 @@ from federation.operations.statements import (
     remade,
     type_sql,
 )
+from federation.operations.told import tells
 
 if TYPE_CHECKING:
     from alembic.autogenerate.api import AutogenContext
@@ -399,6 +400,7 @@ END $federation$
 
 
 @Operations.implementation_for(ImportForeignSchemaOp)
+@tells
 def _import(operations: Operations, op: ImportForeignSchemaOp) -> None:
     execute(operations, _REQUIRE_HOSPITAL)
     execute(
@@ -427,12 +429,14 @@ def _import(operations: Operations, op: ImportForeignSchemaOp) -> None:
 
 
 @Operations.implementation_for(DropForeignTablesOp)
+@tells
 def _drop(operations: Operations, op: DropForeignTablesOp) -> None:
     tables = sql.SQL(", ").join(sql.Identifier(op.schema, table) for table in op.tables)
     execute(operations, sql.SQL("DROP FOREIGN TABLE {}").format(tables))
 
 
 @Operations.implementation_for(AlterForeignTableOp)
+@tells
 def _alter_table(operations: Operations, op: AlterForeignTableOp) -> None:
     asked = (*op.add, *(new for _, new in op.alter))
     if asked and op.ask:
@@ -484,12 +488,14 @@ def _altered(old: Column[Any], new: Column[Any]) -> list[sql.Composed]:
 
 
 @Operations.implementation_for(SetStatisticsTargetOp)
+@tells
 def _set_statistics(operations: Operations, op: SetStatisticsTargetOp) -> None:
     if op.columns:
         execute(operations, _alter(op.schema, op.table, _statistics(op.columns, op.target)))
 
 
 @Operations.implementation_for(SetForeignTableOptionsOp)
+@tells
 def _set_options(operations: Operations, op: SetForeignTableOptionsOp) -> None:
     changes: list[sql.Composable] = [
         sql.SQL("{} {} {}").format(sql.SQL("SET" if key in op.was else "ADD"), sql.Identifier(key), sql.Literal(value))

@@ -18,6 +18,7 @@ from federation.errors import Refused
 from federation.operations.deployment import deployment
 from federation.operations.rendering import call, given
 from federation.operations.statements import execute
+from federation.operations.told import tells
 
 if TYPE_CHECKING:
     from alembic.autogenerate.api import AutogenContext
@@ -148,6 +149,7 @@ def _changes(verb: str, options: Mapping[str, str]) -> Iterator[sql.Composed]:
 
 
 @Operations.implementation_for(CreateForeignServerOp)
+@tells
 def _create(operations: Operations, op: CreateForeignServerOp) -> None:
     options = {**op.options, **_refuse_the_deployments(operations, op.name, op.options)}
     execute(
@@ -159,6 +161,7 @@ def _create(operations: Operations, op: CreateForeignServerOp) -> None:
 
 
 @Operations.implementation_for(AlterForeignServerOp)
+@tells
 def _alter(operations: Operations, op: AlterForeignServerOp) -> None:
     _refuse_the_deployments(operations, op.name, [*op.add, *op.set, *op.drop])
     changes = [*_changes("ADD ", op.add), *_changes("SET ", op.set)]
@@ -171,6 +174,7 @@ def _alter(operations: Operations, op: AlterForeignServerOp) -> None:
 
 
 @Operations.implementation_for(DropForeignServerOp)
+@tells
 def _drop(operations: Operations, op: DropForeignServerOp) -> None:
     execute(operations, sql.SQL("DROP SERVER {}").format(sql.Identifier(op.name)))
 

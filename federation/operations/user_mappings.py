@@ -24,6 +24,7 @@ from sqlalchemy.engine import Connection
 from federation.operations.deployment import LinkRole, deployment, role
 from federation.operations.rendering import call, given
 from federation.operations.statements import execute
+from federation.operations.told import tells
 
 if TYPE_CHECKING:
     from alembic.autogenerate.api import AutogenContext
@@ -123,11 +124,13 @@ class DropUserMappingOp(MigrateOperation):
 
 
 @Operations.implementation_for(CreateUserMappingOp)
+@tells
 def _create(operations: Operations, op: CreateUserMappingOp) -> None:
     _send(operations, "CREATE", op)
 
 
 @Operations.implementation_for(AlterUserMappingOp)
+@tells
 def _alter(operations: Operations, op: AlterUserMappingOp) -> None:
     _send(operations, "ALTER", op)
 
@@ -151,6 +154,7 @@ def _send(
 
 
 @Operations.implementation_for(DropUserMappingOp)
+@tells
 def _drop(operations: Operations, op: DropUserMappingOp) -> None:
     execute(
         operations,

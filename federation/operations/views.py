@@ -24,6 +24,7 @@ from federation.operations.grants import Privilege
 from federation.operations.privileges import revoke_defaults
 from federation.operations.rendering import call
 from federation.operations.statements import execute
+from federation.operations.told import tells
 
 if TYPE_CHECKING:
     from alembic.autogenerate.api import AutogenContext
@@ -208,6 +209,7 @@ def _text(statement: sql.Composable) -> sql.Literal:
 
 
 @Operations.implementation_for(CreateRLSViewOp)
+@tells
 def _create(operations: Operations, op: CreateRLSViewOp) -> None:
     view, source = _names(op.view)
     execute(operations, sql.SQL(op.view.create()))
@@ -216,6 +218,7 @@ def _create(operations: Operations, op: CreateRLSViewOp) -> None:
 
 
 @Operations.implementation_for(ReplaceRLSViewOp)
+@tells
 def _replace(operations: Operations, op: ReplaceRLSViewOp) -> None:
     view, source = _names(op.view)
     if op.in_place:
@@ -241,6 +244,7 @@ def _replace(operations: Operations, op: ReplaceRLSViewOp) -> None:
 
 
 @Operations.implementation_for(DropRLSViewOp)
+@tells
 def _drop(operations: Operations, op: DropRLSViewOp) -> None:
     view, source = _names(op.view)
     execute(operations, sql.SQL("DROP VIEW {}").format(view))

@@ -69,7 +69,10 @@ def test_a_downgrade_without_a_terminal_needs_yes(deployment: Deployment) -> Non
 @pytest.mark.parametrize(
     ("words", "keys"),
     [
-        (("status",), {"local", "cloud", "head", "state", "mark", "next", "compared", "set_back", "errors", "drift"}),
+        (
+            ("status",),
+            {"local", "cloud", "head", "state", "mark", "next", "compared", "set_back", "missing", "errors", "drift"},
+        ),
         (("plan",), {"steps", "sha256"}),
         (("upgrade",), {"release", "steps"}),
         (("history",), {"history"}),

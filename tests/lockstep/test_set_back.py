@@ -101,6 +101,7 @@ def test_each_command_that_writes_writes_a_nonce(triple: Deployment) -> None:
         ["downgrade", "-1", "--yes"],
         ["upgrade"],
         ["repair"],
+        ["repair"],
         ["link", "apply"],
         ["analyze"],
         ["account", "add", "00000000-0000-0000-0000-00000000000a"],

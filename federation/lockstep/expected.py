@@ -1,0 +1,57 @@
+"""What the two chains say must be there, against what is there."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from sqlalchemy.engine import Connection
+
+from federation.config import Config
+from federation.databases import SIDES
+from federation.environments.chain import objects_by_position
+from federation.errors import Missing, Side
+from federation.guard.mark import asked
+from federation.lockstep.release import Releases
+from federation.operations.objects import Key, Objects, missing, name
+
+HINT = "`federation repair` makes what is missing"
+
+
+class Expected:
+    """What must be there on each side at each release. Each chain is read once, when it is first asked for."""
+
+    def __init__(self, config: Config, releases: Releases) -> None:
+        self.releases = releases
+
+        @cache
+        def read(side: Side) -> list[Objects | None]:
+            scripts = releases.local if side == "local" else releases.cloud
+            return objects_by_position(config, side, releases.directories[side], scripts)
+
+        self._read = read
+
+    def at(self, side: Side, position: int) -> Objects | None:
+        """What must be there; None where a release asks its database what it is to make, and it cannot be known."""
+        return self._read(side)[position]
+
+    def missing(self, session: Connection, side: Side, position: int) -> list[Key]:
+        """What of it is not there. Reads only."""
+        objects = self.at(side, position)
+        if not objects:
+            return []
+        with asked(session, side):
+            return missing(session, objects)
+
+    def require(self, sessions: dict[Side, Connection], local: int, cloud: int) -> None:
+        """Raise Missing when something is not there on either side. Reads only."""
+        for side, position in zip(SIDES, (local, cloud), strict=True):
+            found = self.missing(sessions[side], side, position)
+            if found:
+                raise absent(found, side)
+
+
+def absent(keys: list[Key], side: Side) -> Missing:
+    """The error that names what is missing."""
+    names = [name(key) for key in keys]
+    verb = "is" if len(names) == 1 else "are"
+    return Missing(f"{', '.join(names)} {verb} missing", side=side, objects=names, hint=HINT)
