@@ -53,6 +53,7 @@ def _shown(status: Status, *, drifted: bool | None) -> RenderableType:
         lines.append(
             "not compared: whether a database was set back can be told only where both answer and can be written"
         )
+    lines += [f"{file} was edited after it ran: what it made is not what it says" for file in status.edited]
     if status.mark_is_off:
         lines.append(f"the hospital takes the cloud to be at {status.mark or 'base'}, and guards what that needs")
     if drifted is not None:

@@ -19,7 +19,7 @@ from federation.databases import SIDES, connect
 from federation.drift import kept_values, row_counts
 from federation.environments import alembic_config
 from federation.environments.chain import objects_by_position
-from federation.errors import FederationError, PendingChanges, Side
+from federation.errors import FederationError, PendingChanges, Refused, Side
 from federation.operations.objects import Objects, missing
 
 Mark: TypeAlias = Literal["+", "~", "-"]
@@ -73,8 +73,14 @@ def _check_side(config: Config, side: Side) -> Iterator[Difference]:
         for diff in _flat(found.diffs):
             yield from _differences(side, diff)
     except CommandError as error:
+        if "Can't locate revision" in str(error):
+            raise Refused(
+                f"the database is at a release of which there is no file ({error})",
+                side=side,
+                hint="check out the files that hold it",
+            ) from error
         raise PendingChanges(
-            f"the database cannot be checked ({error})", side=side, hint="federation upgrade"
+            f"the database cannot be checked ({error})", side=side, hint=_how_to_upgrade(config, side)
         ) from error
 
 
@@ -83,7 +89,7 @@ def _check_declared(config: Config, side: Side) -> list[Difference]:
     absent = [] if (objects := _objects(config, side)) is None else _missing(config, side, objects)
     try:
         found = list(_check_side(config, side))
-    except PendingChanges:
+    except (PendingChanges, Refused):
         raise
     except FederationError:
         if not absent:
@@ -105,6 +111,13 @@ def _missing(config: Config, side: Side, objects: Objects) -> list[Difference]:
             Difference(side, "+", key[0], ".".join(key[1:]), "federation repair")
             for key in missing(connection, objects)
         ]
+
+
+def _how_to_upgrade(config: Config, side: Side) -> str:
+    with connect(config, side) as connection:
+        if connection.exec_driver_sql("SHOW transaction_read_only").scalar_one() == "on":
+            return "the database is read-only, a standby or by its settings: run federation upgrade on its primary"
+    return "federation upgrade"
 
 
 def _flat(diffs: Iterable[Any]) -> Iterator[tuple[Any, ...]]:

@@ -181,6 +181,7 @@ def _configure(config: Config, side: Side, progress: _Progress | None = None, **
         "autogenerate_plugins": ["alembic.autogenerate.*", "federation"],
         "federation": config,
         "federation_undoing": context.config.attributes.get("federation_undoing", False),
+        "federation_seen": context.config.attributes.get("federation_seen"),
         "federation_override": _override(),
         "federation_side": side,
         "federation_metadata": _metadata(config),

@@ -1,7 +1,7 @@
 """Schema ``federation`` on either side: version table, history and guard, kept by every step of either chain."""
 
 from federation.guard import storage
-from federation.guard.history import history_rows, record, record_repair
+from federation.guard.history import history_rows, last_row, record, record_repair
 from federation.guard.housekeeping import (
     SCHEMA,
     VERSION_TABLE,
@@ -26,6 +26,7 @@ __all__ = [
     "forget",
     "from_its_release",
     "history_rows",
+    "last_row",
     "mark",
     "part",
     "prepare",

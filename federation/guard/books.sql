@@ -36,13 +36,16 @@ CREATE TABLE IF NOT EXISTS federation.history (
     file_sha256 text,
     guarded text,
     override text,
-    refusal text
+    refusal text,
+    seen bigint
 );
 COMMENT ON TABLE federation.history IS 'One row a step, committed together with it.';
 COMMENT ON COLUMN federation.history.guarded IS
     'The release that the other side must have (on the way up) or must not have (down) for this step; NULL: none.';
 COMMENT ON COLUMN federation.history.override IS 'Why the guard was told to let the step pass.';
 COMMENT ON COLUMN federation.history.refusal IS 'What the guard would have said.';
+COMMENT ON COLUMN federation.history.seen IS
+    'The last row of the other side''s history when the step began, whatever the clocks said; NULL: it was not asked.';
 
 -- Both sides keep it, so that a database that was set back is noticed: federation/guard/pair.py writes and compares it.
 CREATE TABLE IF NOT EXISTS federation.pair (

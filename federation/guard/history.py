@@ -18,9 +18,9 @@ from federation.guard.storage import note
 
 _INSERT = sql.SQL(
     "INSERT INTO federation.history (from_release, to_release, result, started_at, finished_at, role, client, host, "
-    "file_sha256, guarded, override, refusal) "
+    "file_sha256, guarded, override, refusal, seen) "
     "VALUES ({source}, {target}, {result}, transaction_timestamp(), clock_timestamp(), session_user, "
-    "inet_client_addr()::text, {host}, {digest}, {guarded}, {override}, {refusal})"
+    "inet_client_addr()::text, {host}, {digest}, {guarded}, {override}, {refusal}, {seen})"
 )
 
 
@@ -55,6 +55,7 @@ def record(*, ctx: MigrationContext, step: MigrationInfo, heads: set[Any], run_a
                 ),
                 guarded=sql.Literal(_guarded(ctx, source, target)),
                 override=sql.Literal(ctx.opts.get("federation_override")),
+                seen=sql.Literal(ctx.opts.get("federation_seen")),
                 refusal=sql.Literal(ctx.opts.get("federation_refusal")),
             )
         )
@@ -78,6 +79,7 @@ def record_repair(connection: Connection, release: str | None) -> None:
                 guarded=sql.Literal(None),
                 override=sql.Literal(None),
                 refusal=sql.Literal(None),
+                seen=sql.Literal(None),
             )
         )
     )
@@ -105,15 +107,22 @@ def _guarded(ctx: MigrationContext, source: str, target: str) -> str | None:
 
 
 def history_rows(connection: Connection) -> Sequence[Row[Any]]:
-    """(started_at, seconds, from, to, result, role, client, host, sha256, override, refusal) a step, oldest first."""
+    """The steps of one side, oldest first; ``seen`` is the last row of the other side's that the step came after."""
     exists = connection.exec_driver_sql("SELECT to_regclass('federation.history') IS NOT NULL").scalar_one()
     rows = (
         connection.exec_driver_sql(
-            "SELECT started_at, extract(epoch FROM finished_at - started_at)::float, from_release, to_release, "
-            "result, role, client, host, file_sha256, override, refusal FROM federation.history ORDER BY id"
+            "SELECT id, seen, started_at, extract(epoch FROM finished_at - started_at)::float AS seconds, "
+            "from_release, to_release, result, role, client, host, file_sha256, override, refusal "
+            "FROM federation.history ORDER BY id"
         ).all()
         if exists
         else []
     )
     connection.rollback()
     return rows
+
+
+def last_row(connection: Connection) -> int:
+    """The number of the last step of one side; 0 before the first."""
+    rows = history_rows(connection)
+    return int(rows[-1].id) if rows else 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -12,8 +13,12 @@ from federation.config import Config
 from federation.databases import DATABASE_ERRORS, over_the_link
 from federation.environments import preconditions
 from federation.errors import PreconditionMissing, Refused, Side, from_database
+from federation.lockstep.copies import refuse_copy
+from federation.lockstep.edited import edited_files
 from federation.lockstep.plan import Direction, Step
 from federation.lockstep.release import Releases
+
+_LOG = logging.getLogger("federation")
 
 # A relation of an exported name is ours when it is a view that reads the foreign table of the same name.
 _IN_THE_WAY = sa.text(
@@ -58,8 +63,12 @@ def check(
         refuse_tables_in_the_way(config, "cloud", sessions["cloud"], releases, steps)
         if not no_hospital_yet:
             require_link(config, sessions["cloud"])
+            refuse_copy(config, sessions["local"], sessions["cloud"])
         if at_base:
             refuse_tables_in_the_way(config, "local", sessions["local"], releases, steps)
+    for side, session in sessions.items():
+        for file in edited_files(releases, side, session):
+            _LOG.warning("federation: %s was edited after it ran: what it made is not what it says", file)
     for step in steps:
         module = releases.script(step.side, step.release).module
         if step.direction is Direction.DOWN and not hasattr(module, "downgrade"):

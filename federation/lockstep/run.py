@@ -267,6 +267,7 @@ class _Run:
             raise lost
         started = time.perf_counter()
         ahead = self.ahead.of(step)
+        seen = guard.last_row(self.sessions["cloud" if step.side == "local" else "local"])
 
         def run(**more: Any) -> None:
             run_step(
@@ -277,6 +278,7 @@ class _Run:
                 up=step.direction is Direction.UP,
                 connection=self.sessions[step.side],
                 federation_first=ahead.take,
+                federation_seen=seen,
                 **attributes,
                 **more,
             )

@@ -13,6 +13,8 @@ from federation.config import Config
 from federation.databases import DATABASE_ERRORS, SIDES, connect
 from federation.errors import FederationError, Side, from_database
 from federation.guard import Comparison, compare, current_release, mark, require_own
+from federation.lockstep.copies import refuse_copy
+from federation.lockstep.edited import edited_files
 from federation.lockstep.expected import Expected
 from federation.lockstep.release import Releases
 from federation.operations.objects import name
@@ -47,6 +49,8 @@ class Status:
     """Whether one of the two was set back; not compared while one does not answer."""
     missing: Mapping[Side, list[str]] = field(default_factory=dict)
     """What the release makes and is not there, by side, where that can be known."""
+    edited: tuple[str, ...] = ()
+    """The revision files that are not what they were when they ran."""
 
     @property
     def head(self) -> str | None:
@@ -110,6 +114,7 @@ class Status:
             "mark": said("local", self.mark),
             "next": self.next_command,
             "compared": self.comparison.compared,
+            "edited": list(self.edited),
             "set_back": [error.to_dict() for error in self.comparison.set_back],
             "missing": [{"side": side, "object": name} for side, names in self.missing.items() for name in names],
             "errors": [error.to_dict() for error in self.errors],
@@ -122,6 +127,7 @@ def read_status(config: Config) -> Status:
     found: dict[Side, str | None] = dict.fromkeys(SIDES)
     sessions: dict[Side, Connection] = {}
     errors: dict[Side, FederationError] = {}
+    edited: list[str] = []
     marked = None
     comparison = Comparison(compared=False)
     missing: dict[Side, list[str]] = {}
@@ -136,6 +142,7 @@ def read_status(config: Config) -> Status:
                 if side == "local":
                     marked = mark(connection) or None
                 releases.position(found[side], side)
+                edited += edited_files(releases, side, connection)
                 sessions[side] = connection
             except (FederationError, *DATABASE_ERRORS) as error:
                 ours = error if isinstance(error, FederationError) else from_database(error, side=side)
@@ -148,6 +155,8 @@ def read_status(config: Config) -> Status:
                 for side, session in sessions.items():
                     if keys := expected.missing(session, side, releases.position(found[side], side)):
                         missing[side] = [name(key) for key in keys]
+                refuse_copy(config, sessions["local"], sessions["cloud"])
             except FederationError as error:
                 errors[error.side or "local"] = error
-    return Status(releases, found["local"], found["cloud"], marked, tuple(errors.values()), comparison, missing)
+    failed = tuple(errors.values())
+    return Status(releases, found["local"], found["cloud"], marked, failed, comparison, missing, tuple(edited))
