@@ -67,6 +67,8 @@ class RolesConfig(_Model):
     denied: tuple[str, ...] = ("anon",)
     sender: str = "federation_sender"
     """The NOLOGIN role that owns the function which names the caller to the hospital."""
+    read_all: tuple[str, ...] = ()
+    """Roles that read everything in the cloud and are trusted: each can act as any listed account (docs/secure.md)."""
 
 
 class PolicyConfig(_Model):
@@ -151,6 +153,10 @@ class AccountsConfig(_Model):
 
     query: str | None = None
     """A query on the cloud for ``federation account sync``: two columns, ``sub`` (uuid) and ``claims`` (jsonb)."""
+    claims: tuple[str, ...] | None = None
+    """Keys that claims may have beside sub and role; None allows any, and a sync asks before it adds a new one."""
+    roles: tuple[str, ...] = ()
+    """Roles that claims may name beside ``roles.callers``: an app's own, which no database knows."""
 
 
 class DemoConfig(_Model):

@@ -28,6 +28,7 @@ ON_EACH_VERSION = {
     "test_privileges",
     "test_password_logs",
     "test_pushdown",
+    "test_readers",
     "test_reading",
     "test_row_counts",
     "test_sessions",

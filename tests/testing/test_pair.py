@@ -133,6 +133,10 @@ def test_a_clone_has_its_templates_owner_privileges_and_settings(deployments: De
                 WHERE setdatabase = d.oid ORDER BY 1)
         FROM pg_database AS d WHERE datname = %s
     """
+    template = deployments.template()["local"]
+    with deployments.server("local").connect() as server:
+        server.execute(f"ALTER ROLE federation_link IN DATABASE {template} SET work_mem = '5MB'")
+        server.execute(f"ALTER DATABASE {template} SET work_mem = '6MB'")
     with deployments.make_pair() as pair:
         for side in ("local", "cloud"):
             with deployments.server(side).connect() as server:
@@ -142,6 +146,9 @@ def test_a_clone_has_its_templates_owner_privileges_and_settings(deployments: De
             _, privileges, settings = server.execute(query, [pair.local_dbname]).fetchone() or ((), (), ())
     assert privileges, "PUBLIC may connect: nothing is compared"
     assert len(settings) == 2
+    with deployments.server("local").connect() as server:
+        server.execute(f"ALTER ROLE federation_link IN DATABASE {template} RESET ALL")
+        server.execute(f"ALTER DATABASE {template} RESET ALL")
 
 
 def test_what_a_test_has_opened_is_closed_and_its_databases_are_dropped(deployments: Deployments) -> None:

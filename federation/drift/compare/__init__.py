@@ -20,6 +20,7 @@ from federation.drift.compare import (
     hospital,
     policies,
     privileges,
+    readers,
     removed_columns,
     roles,
     row_security,
@@ -61,6 +62,7 @@ COMPARATORS: dict[Side, tuple[Comparator, ...]] = {
         binding.compare,
         privileges.compare,
         bypasses.compare,
+        readers.compare,
         roles.compare,
     ),
 }
