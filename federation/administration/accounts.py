@@ -6,8 +6,9 @@ The cloud can only name an account of this list; it can neither add one nor choo
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -37,10 +38,11 @@ def add(config: Config, sub: UUID, claims: dict[str, Any] | None = None) -> dict
 
     The claims always hold ``sub`` and, unless they say otherwise, ``role: authenticated``. Returns ``sub``, the
     ``claims`` as they are stored and whether they ``replaced`` others. Raises Refused for the nobody account, for
-    claims that are not a JSON object, and for claims of another account.
+    claims that are not a JSON object, for claims of another account, and for a role or key that federation.toml does
+    not allow.
     """
     _refuse_nobody(sub)
-    stored = _complete(sub, claims)
+    stored = _complete(config, sub, claims)
     try:
         with _changed(config) as connection:
             replaced = connection.scalar(_ADD, {"sub": sub, "claims": json.dumps(stored)})
@@ -80,13 +82,31 @@ def remove(config: Config, sub: UUID) -> dict[str, object]:
     return {"sub": str(sub), "removed": bool(removed)}
 
 
-def sync(config: Config) -> dict[str, object]:
-    """Make the list follow federation.toml's ``accounts.query`` on the cloud.
+@dataclass(frozen=True)
+class Changes:
+    """What a sync does: accounts to be admitted or changed with their claims, accounts to be removed.
+
+    ``new`` names claims and roles that no listed account has, and that federation.toml does not allow by name.
+    """
+
+    added: dict[UUID, dict[str, Any]]
+    changed: dict[UUID, dict[str, Any]]
+    removed: tuple[UUID, ...]
+    new: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, object]:
+        """The numbers of accounts ``added``, ``changed``, ``removed``, and what is ``new``."""
+        counts = {"added": len(self.added), "changed": len(self.changed), "removed": len(self.removed)}
+        return {**counts, "new": list(self.new)}
+
+
+def sync(config: Config, approve: Callable[[Changes], bool]) -> Changes:
+    """Make the list follow federation.toml's ``accounts.query`` on the cloud, if ``approve`` says so.
 
     Accounts that the query returns are admitted with its claims, those of an earlier sync that it no longer returns
     are removed, in one transaction; accounts that somebody added by hand, and the site's own, are left alone. The
-    query runs READ ONLY, as the cloud's owner. Returns the numbers of accounts ``added``, ``changed``, ``removed``.
-    Raises PreconditionMissing without a query, Refused when it returns something else than (uuid, object), or nothing.
+    query runs READ ONLY, as the cloud's owner. Raises PreconditionMissing without a query, Refused when it returns
+    something else than (uuid, object), nothing at all, or a claim or role that federation.toml does not allow.
     """
     query = config.accounts.query
     if query is None:
@@ -94,17 +114,35 @@ def sync(config: Config) -> dict[str, object]:
             "federation.toml has no accounts.query", hint="[accounts] query = 'SELECT id, claims FROM …'"
         )
     wanted = _query(config, query)
+    with _accounts(config) as connection:
+        changes = _changes(config, connection, wanted)
+    if not approve(changes):
+        return changes
     with _changed(config) as connection:
-        listed = {row.sub: row for row in connection.execute(_LISTED)}
-        kept = {sub for sub, row in listed.items() if not row.synced} | {NOBODY, config.site()}
-        added = [sub for sub in wanted if sub not in listed and sub not in kept]
-        changed = [sub for sub in wanted if sub in listed and sub not in kept and listed[sub].claims != wanted[sub]]
-        removed = [sub for sub in listed if sub not in wanted and sub not in kept]
-        for sub in (*added, *changed):
-            connection.execute(_SYNC, {"sub": sub, "claims": json.dumps(wanted[sub])})
-        if removed:
-            connection.execute(_REMOVE_ALL, {"subs": removed})
-    return {"added": len(added), "changed": len(changed), "removed": len(removed)}
+        changes = _changes(config, connection, wanted)
+        for sub, claims in (changes.added | changes.changed).items():
+            connection.execute(_SYNC, {"sub": sub, "claims": json.dumps(claims)})
+        if changes.removed:
+            connection.execute(_REMOVE_ALL, {"subs": list(changes.removed)})
+    return changes
+
+
+def _changes(config: Config, connection: Connection, wanted: dict[UUID, dict[str, Any]]) -> Changes:
+    listed = {row.sub: row for row in connection.execute(_LISTED)}
+    kept = {sub for sub, row in listed.items() if not row.synced} | {NOBODY, config.site()}
+    added = {sub: claims for sub, claims in wanted.items() if sub not in listed and sub not in kept}
+    changed = {
+        sub: claims
+        for sub, claims in wanted.items()
+        if sub in listed and sub not in kept and listed[sub].claims != claims
+    }
+    known = {key for row in listed.values() for key in row.claims} | {*(config.accounts.claims or ())}
+    roles = {row.claims["role"] for row in listed.values()} | {*config.accounts.roles}
+    coming = [*added.values(), *changed.values()]
+    new = sorted({f"claim {key}" for claims in coming for key in claims.keys() - known})
+    new += sorted({f"role {claims['role']}" for claims in coming if claims["role"] not in roles})
+    removed = tuple(sub for sub in listed if sub not in wanted and sub not in kept)
+    return Changes(added, changed, removed, tuple(new))
 
 
 def _query(config: Config, query: str) -> dict[UUID, dict[str, Any]]:
@@ -119,7 +157,7 @@ def _query(config: Config, query: str) -> dict[UUID, dict[str, Any]]:
                 "accounts.query does not return (sub uuid, claims jsonb)", side="cloud", hint="correct federation.toml"
             )
         _refuse_nobody(row[0])
-        found[row[0]] = _complete(row[0], row[1])
+        found[row[0]] = _complete(config, row[0], row[1])
     if not found:
         raise Refused(
             "accounts.query returns no account, which would lock everyone out",
@@ -168,7 +206,7 @@ def _changed(config: Config) -> Iterator[Connection]:
     remember(config)
 
 
-def _complete(sub: UUID, claims: object) -> dict[str, Any]:
+def _complete(config: Config, sub: UUID, claims: object) -> dict[str, Any]:
     if claims is None:
         claims = {}
     if not isinstance(claims, dict):
@@ -177,7 +215,23 @@ def _complete(sub: UUID, claims: object) -> dict[str, Any]:
         raise Refused(
             f"the claims name another account than {sub}", side="local", hint="leave sub out; it is added by itself"
         )
-    return {"role": "authenticated", **claims, "sub": str(sub)}
+    stored = {"role": "authenticated", **claims, "sub": str(sub)}
+    allowed = (*config.roles.callers, *config.accounts.roles)
+    if stored["role"] not in allowed:
+        raise Refused(
+            f"the claims of account {sub} name a role that is not allowed",
+            side="local",
+            hint=f"allowed are {', '.join(allowed)}: roles.callers and accounts.roles of federation.toml",
+        )
+    keys = config.accounts.claims
+    surplus = stored.keys() - {"role", "sub", *keys} if keys is not None else set()
+    if surplus:
+        raise Refused(
+            f"the claims of account {sub} hold {', '.join(sorted(surplus))}",
+            side="local",
+            hint=f"accounts.claims of federation.toml allows {', '.join(keys or ()) or 'none'}",
+        )
+    return stored
 
 
 def _not_an_object() -> Refused:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from uuid import UUID
 
 import click
@@ -11,6 +12,7 @@ from rich.table import Table
 from federation.administration import accounts
 from federation.cli.output import Result, common
 from federation.config import Config
+from federation.errors import Refused
 
 
 @click.group("account")
@@ -49,8 +51,28 @@ def remove(config: Config, sub: UUID) -> Result:
 
 
 @command.command("sync")
+@click.option("--dry-run", is_flag=True, help="Show what would change, and change nothing.")
+@click.option(
+    "--yes", is_flag=True, help="Do not ask before new claims or roles are admitted; needed without a terminal."
+)
 @common
-def sync(config: Config) -> Result:
+def sync(config: Config, *, dry_run: bool, yes: bool) -> Result:
     """Make the list follow accounts.query of federation.toml, a query on the cloud."""
-    done = accounts.sync(config)
-    return Result(done, ", ".join(f"{number} {what}" for what, number in done.items()))
+
+    def approve(changes: accounts.Changes) -> bool:
+        if dry_run or yes or not changes.new:
+            return not dry_run
+        new = ", ".join(changes.new)
+        if not sys.stdin.isatty():
+            raise Refused(
+                f"the cloud's query brings what no account has so far: {new}",
+                side="local",
+                hint="see --dry-run; list the claims in accounts.claims of federation.toml, or say --yes",
+            )
+        return click.confirm(
+            f"The cloud's query brings what no account has so far: {new}. Admit it?", err=True, abort=True
+        )
+
+    done = accounts.sync(config, approve)
+    told = f"{len(done.added)} added, {len(done.changed)} changed, {len(done.removed)} removed"
+    return Result(done.to_dict() | {"dry_run": dry_run}, f"would be: {told}" if dry_run else told)

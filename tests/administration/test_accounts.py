@@ -32,8 +32,8 @@ def test_an_account_is_added_replaced_and_removed(config: Config) -> None:
     claims: dict[str, Any] = {"sub": str(sub), "role": "authenticated"}
     assert accounts.add(config, sub) == {"sub": str(sub), "claims": claims, "replaced": False}
     assert listed(config)[str(sub)]["claims"] == claims
-    replaced = accounts.add(config, sub, {"role": "doctor", "ward": {"floor": 3}})
-    claims = {"sub": str(sub), "role": "doctor", "ward": {"floor": 3}}
+    replaced = accounts.add(config, sub, {"role": "authenticated", "ward": {"floor": 3}})
+    claims = {"sub": str(sub), "role": "authenticated", "ward": {"floor": 3}}
     assert replaced == {"sub": str(sub), "claims": claims, "replaced": True}
     assert listed(config)[str(sub)]["claims"] == claims
     assert accounts.remove(config, sub) == {"sub": str(sub), "removed": True}
@@ -44,6 +44,26 @@ def test_an_account_is_added_replaced_and_removed(config: Config) -> None:
 def test_claims_of_another_account_are_refused(config: Config) -> None:
     with pytest.raises(Refused, match="another account"):
         accounts.add(config, uuid4(), {"sub": str(uuid4())})
+
+
+@pytest.mark.parametrize("role", ["service_role", "hospital_owner", "authenticated ", ["authenticated"], None])
+def test_a_role_that_federation_toml_does_not_allow_is_refused(config: Config, role: Any) -> None:
+    sub = uuid4()
+    with pytest.raises(Refused, match="name a role that is not allowed") as caught:
+        accounts.add(config, sub, {"role": role})
+    assert "allowed are authenticated" in str(caught.value.hint)
+    assert str(sub) not in listed(config)
+
+
+def test_roles_and_claims_that_federation_toml_allows_are_admitted_and_no_others(config: Config) -> None:
+    sub = uuid4()
+    allowing = config.accounts.model_copy(update={"roles": ("provider",), "claims": ("ward",)})
+    config = config.model_copy(update={"accounts": allowing})
+    assert accounts.add(config, sub, {"role": "provider", "ward": 1})["replaced"] is False
+    with pytest.raises(Refused, match="hold admin") as caught:
+        accounts.add(config, sub, {"ward": 1, "admin": True})
+    assert "accounts.claims of federation.toml allows ward" in str(caught.value.hint)
+    accounts.remove(config, sub)
 
 
 def test_claims_may_spell_their_own_account_in_capitals(config: Config) -> None:
