@@ -338,9 +338,12 @@ REPORTED = {
         "CREATE VIEW public.as_caller WITH (security_invoker) AS SELECT * FROM federation_link.hospital_patients; "
         "CREATE VIEW federation_link.nobodys AS SELECT * FROM federation_link.hospital_patients; "
         "CREATE FOREIGN TABLE public.again (id uuid) SERVER hospital OPTIONS (table_name 'hospital_patients'); "
-        "REVOKE ALL ON public.again FROM PUBLIC, anon, service_role; REVOKE ALL ON public.as_owner FROM anon; "
-        "GRANT SELECT (id) ON public.again TO authenticated",
+        "CREATE VIEW public.by_column AS SELECT * FROM federation_link.hospital_patients; "
+        "REVOKE ALL ON public.again, public.by_column FROM PUBLIC, anon, authenticated, service_role; "
+        "REVOKE ALL ON public.as_owner FROM anon; "
+        "GRANT SELECT (id) ON public.again TO authenticated; GRANT SELECT (id) ON public.by_column TO service_role",
         [
+            ("cloud", "~", "view", "public.by_column", "shows service_role the hospital's rows as its owner sees them"),
             ("cloud", "~", "foreign table", "public.again", "authenticated can use it without its view: REVOKE"),
             (
                 "cloud",
@@ -387,12 +390,19 @@ REPORTED = {
             (
                 "cloud",
                 "~",
-                "schema",
+                "privilege",
                 "federation_link",
-                "anon, authenticated can use it: REVOKE USAGE ON SCHEMA federation_link FROM anon, authenticated",
+                'anon holds USAGE: REVOKE USAGE ON SCHEMA federation_link FROM "anon"',
             ),
-            ("cloud", "~", "schema", "federation_private", "authenticated can use it: REVOKE"),
-            ("cloud", "~", "server", "hospital", "anon, authenticated, service_role can use it: REVOKE"),
+            ("cloud", "~", "privilege", "federation_link", "authenticated holds USAGE: REVOKE"),
+            ("cloud", "~", "privilege", "federation_private", "authenticated holds USAGE: REVOKE"),
+            (
+                "cloud",
+                "~",
+                "privilege",
+                "hospital",
+                "PUBLIC holds USAGE: REVOKE USAGE ON FOREIGN SERVER hospital FROM PUBLIC",
+            ),
         ],
     ),
     "the cloud's half of the binding": Drift(

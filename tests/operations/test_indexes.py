@@ -363,6 +363,15 @@ def test_several_in_a_row_are_one_step(noted: Deployment) -> None:
         assert owner.execute("SELECT count(*) FROM pg_index WHERE indrelid = 'note'::regclass").fetchone() == (1,)
 
 
+def test_another_owners_index_of_such_a_name_is_left_alone(noted: Deployment) -> None:
+    """What the toolkit has set aside is the owner's; a superuser's is not its to drop, nor a reason to fail."""
+    with noted.superuser("local") as superuser:
+        superuser.execute("CREATE TABLE theirs (id int); CREATE INDEX federation_dropped_7 ON theirs (id)")
+        for run in (lambda: upgrade(noted.config), lambda: downgrade(noted.config, "0001")):
+            run()
+            assert superuser.execute("SELECT to_regclass('federation_dropped_7') IS NOT NULL").fetchone() == (True,)
+
+
 def test_odd_names_and_values_are_quoted(noted: Deployment) -> None:
     name, table, schema, column = 'i"ndex % :x {y}', 'we"ird Täble', "o'dd", 'Größe "%" :x {y}'
     arguments = f"{name!r}, {table!r}, [{column!r}], schema={schema!r}"

@@ -2,6 +2,7 @@
 
 What a SECURITY DEFINER function does is its author's decision and is not looked into. The foreign tables of the link's
 schema are granted as the views are, which ask as their caller: there only USAGE on the schema leads past the views.
+It is compared with the other privileges.
 """
 
 from __future__ import annotations
@@ -42,15 +43,7 @@ _BYPASSES = sa.text(
                 ELSE format('ALTER VIEW %s SET (security_invoker = true), or REVOKE ALL ON %s FROM', name, name)
                 END AS hint,
             roles
-        FROM relations
-        UNION ALL
-        SELECT 'server', s.srvname, '%s can use it', format('REVOKE USAGE ON FOREIGN SERVER %I FROM', s.srvname),
-            ARRAY(SELECT api.rolname::text FROM api WHERE has_server_privilege(api.oid, s.oid, 'USAGE') ORDER BY 1)
-        FROM pg_catalog.pg_foreign_server AS s WHERE s.srvname = :server
-        UNION ALL
-        SELECT 'schema', n.nspname, '%s can use it', format('REVOKE USAGE ON SCHEMA %I FROM', n.nspname),
-            ARRAY(SELECT api.rolname::text FROM api WHERE has_schema_privilege(api.oid, n.oid, 'USAGE') ORDER BY 1)
-        FROM pg_catalog.pg_namespace AS n WHERE n.nspname IN (:link_schema, 'federation_private'))
+        FROM relations)
     SELECT what, name, format(detail, array_to_string(roles, ', ')), hint || ' ' || array_to_string(roles, ', ')
     FROM found WHERE roles <> ARRAY[]::text[] ORDER BY 1, 2
     """  # noqa: S608
@@ -58,7 +51,7 @@ _BYPASSES = sa.text(
 
 
 def compare(survey: Survey) -> Iterator[Finding]:
-    """What an API role may use of the link itself, and views, of our views too, that ask as their owner."""
+    """Foreign tables that an API role may use, and views, over the toolkit's views too, that ask as their owner."""
     config = survey.config
     known = {
         "server": config.link.server,
