@@ -152,7 +152,7 @@ class _Run:
                     self.walk(list(halves), outcome)
             except KeyboardInterrupt as error:
                 raise Interrupted("interrupted between two releases, of which none was begun") from error
-            guard.renew(self.sessions["local"], self.sessions["cloud"])
+            self.patiently(lambda: guard.renew(self.sessions["local"], self.sessions["cloud"]))
             if direction is Direction.UP:
                 self.note_rewritten()
             if direction is Direction.UP and self.broken is not None:

@@ -9,7 +9,8 @@ n AS (
 c AS (
     SELECT c.* FROM pg_class AS c JOIN n ON n.oid = c.relnamespace
     WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND NOT (
-        n.nspname = 'federation' AND c.relname IN ('alembic_version', 'history', 'history_id_seq', 'guard', 'pair'))
+        n.nspname = 'federation' AND c.relname IN (
+            'alembic_version', 'history', 'history_id_seq', 'guard', 'pair', 'run', 'storage'))
 ),
 a AS (
     SELECT a.*, c.relkind FROM pg_attribute AS a JOIN c ON c.oid = a.attrelid

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import guarded_chains
 import psycopg
 import pytest
+from waiting import until
 
 from federation.databases import connect
 from federation.errors import Refused, Side
@@ -563,3 +565,62 @@ def test_the_link_roles_may_move_the_mark_and_nothing_else_of_the_guard(guarded:
         ):
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 service.execute(query)  # type: ignore[call-overload]
+
+
+def test_the_mark_takes_a_releases_id_and_no_other_text(guarded: Deployment) -> None:
+    """Whoever has the service role's password could write what `status` prints."""
+    upgrade(guarded.config, "0001")
+    with guarded.link_role("service") as service:
+        for text in ("0001; rm -rf", "\x1b[31m", "a" * 33, "0001\n"):
+            with pytest.raises(psycopg.errors.CheckViolation):
+                service.execute("UPDATE federation.guard SET cloud_release = %s", [text])
+            service.rollback()
+        service.execute("UPDATE federation.guard SET cloud_release = '0001'")
+
+
+BOOKS = """
+    SELECT o.name, acl.grantee::regrole::text FROM (
+        SELECT n.nspname::text AS name, n.nspowner AS owner, n.nspacl AS acl FROM pg_namespace AS n
+        WHERE n.nspname = 'federation'
+        UNION ALL SELECT c.relname, c.relowner, c.relacl FROM pg_class AS c
+        WHERE c.relnamespace = 'federation'::regnamespace
+        UNION ALL SELECT p.proname, p.proowner, coalesce(p.proacl, acldefault('f', p.proowner)) FROM pg_proc AS p
+        WHERE p.pronamespace = 'federation'::regnamespace AND p.proname IN ('guard_version', 'settle')
+    ) AS o, aclexplode(o.acl) AS acl
+    WHERE acl.grantee <> o.owner AND acl.grantee IN (0, 'authenticated'::regrole) AND o.name NOT IN ('bind', 'account')
+"""
+
+
+@pytest.mark.parametrize("offline", [False, True], ids=["online", "offline"])
+def test_default_privileges_give_nothing_of_the_books(guarded: Deployment, offline: bool) -> None:
+    for side in SIDES:
+        with guarded.owner(side) as owner:
+            owner.execute("CREATE SCHEMA control")
+            for what in ("TABLES", "SEQUENCES", "FUNCTIONS", "SCHEMAS"):
+                owner.execute(f"ALTER DEFAULT PRIVILEGES GRANT ALL ON {what} TO authenticated")  # type: ignore[arg-type]
+            owner.execute("CREATE TABLE control.given ()")
+        given = "SELECT has_table_privilege('authenticated', 'control.given', 'INSERT')"
+        assert guarded.look(side, given) == [(True,)], "the control: what nobody takes back"
+        if offline:
+            result = psql(guarded, side, written(guarded, side, "upgrade", "base:0001"))
+            assert result.returncode == 0, result.stderr
+    if not offline:
+        upgrade(guarded.config, "0001")
+    for side in SIDES:
+        names = {name for name, _ in guarded.look(side, BOOKS)}
+        # The binding grants USAGE on the schema to the cloud's callers.
+        assert names <= ({"federation"} if side == "cloud" else set())
+
+
+def test_settling_waits_for_a_step_that_is_under_way(guarded: Deployment) -> None:
+    """Its release is neither the old one nor the new one until it has ended: the mark would stay too high for good."""
+    upgrade(guarded.config, "0003")
+    with guarded.owner("cloud") as step, guarded.owner("cloud") as other, ThreadPoolExecutor(1) as thread:
+        step.execute("BEGIN; UPDATE federation.alembic_version SET version_num = '0002'")
+        pid = other.info.backend_pid
+        settled = thread.submit(other.execute, "SELECT federation.settle()")
+        waits = "SELECT count(*) FROM pg_locks WHERE pid = %s AND NOT granted"
+        until(lambda: settled.done() or guarded.look("cloud", waits, [pid]) == [(1,)])
+        step.execute("COMMIT")
+        settled.result()
+    assert (at(guarded)[1], mark(guarded)) == ("0002", "0002")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,8 @@ from runs import (
     until,
     waiting,
 )
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
 
 from federation.errors import FederationError, Refused, ReleasesDiffer
 from federation.lockstep import downgrade, read_status, upgrade
@@ -422,3 +424,35 @@ def test_a_downgrade_beyond_base_is_refused(triple: Deployment) -> None:
     with pytest.raises(Refused, match="no 4 releases below 0003"):
         downgrade(triple.config, "-4")
     assert at(triple) == ("0003", "0003")
+
+
+def test_a_value_that_waits_for_the_look_is_not_lost(triple: Deployment) -> None:
+    """An INSERT that waits while the undoing looks is not let in between the look and the DROP.
+
+    It would be acknowledged, and its value would go with the column.
+    """
+    rewrite(triple, {"cloud": {"0002": (FAILS, "pass")}})
+    upgrade(triple.config, "0001")
+    written: list[Future[object]] = []
+
+    def waits(pid: int) -> bool:
+        query = "SELECT count(*) FROM pg_locks WHERE pid = %s AND NOT granted"
+        return triple.look("local", query, [pid]) != [(0,)]
+
+    def writing(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        if statement.startswith('SELECT EXISTS (SELECT FROM "public"."note" WHERE "text"') and not written:
+            insert = "INSERT INTO note (id, site, text) VALUES (gen_random_uuid(), gen_random_uuid(), 'precious')"
+            written.append(thread.submit(app.execute, insert))
+            until(lambda: written[0].done() or waits(app.info.backend_pid), "the app does not wait")
+
+    with ThreadPoolExecutor(1) as thread, triple.owner("local") as app:
+        event.listen(Engine, "before_cursor_execute", writing)
+        try:
+            with pytest.raises(FederationError):
+                upgrade(triple.config, "0002")
+        finally:
+            event.remove(Engine, "before_cursor_execute", writing)
+        (insert,) = written
+        acknowledged = insert.exception() is None
+    kept = "SELECT count(*) FROM pg_attribute WHERE attrelid = 'note'::regclass AND attname = 'text'"
+    assert acknowledged == (triple.look("local", kept) == [(1,)])

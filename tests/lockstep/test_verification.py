@@ -11,6 +11,8 @@ import chains_of_three as three
 import psycopg
 import pytest
 from runs import GATE, add_note, at, catalogs, gate, joined, mark, rewrite, until, waiting
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
 
 from federation.databases import connect
 from federation.errors import ReleasesDiffer, VerificationFailed
@@ -519,3 +521,46 @@ def test_a_row_that_the_app_writes_between_the_two_answers_is_no_failure(
                 verified.result()
         else:
             verified.result()
+
+
+def test_a_caller_whom_the_hospital_does_not_list_is_looked_at_too(second: Deployment) -> None:
+    """The site's own account is shown what it should be shown; a stranger is named to the hospital as the site."""
+    name = "federation_private.send(boolean, boolean)"
+    ((send,),) = second.look("cloud", f"SELECT pg_get_functiondef('{name}'::regprocedure)")
+    site = "(SELECT s.id FROM federation_private.site AS s)"
+    for was, becomes in (("b.sub = nobody", f"b.sub = {site}"), ("CASE WHEN current_setting(", "CASE WHEN true OR (")):
+        assert send.count(was) == 1
+        send = send.replace(was, becomes)
+    second.look("cloud", send.replace("OR ('federation.listed', true)", "OR ('true')"))
+    with second.as_user("00000000-0000-0000-0000-0000000000ff") as stranger:
+        assert stranger.execute("SELECT text FROM note").fetchall() == [("x",)], "the control: what a stranger is shown"
+    with pytest.raises(VerificationFailed, match=r"view public\.note shows rows that the hospital's policies refuse"):
+        upgrade(second.config, "0002")
+
+
+@pytest.mark.parametrize("differing", [2, 3])
+def test_what_differs_twice_and_not_a_third_time_is_no_failure(second: Deployment, differing: int) -> None:
+    """The app writes between the two answers of a look, and takes the row away before the next look."""
+    upgrade(second.config, "0002")
+    looks = 0
+
+    def between(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        nonlocal looks
+        if statement.startswith('SELECT EXISTS (SELECT FROM "public"."note" WHERE'):  # the hospital is asked
+            second.look("local", "DELETE FROM note")
+        elif statement.startswith('SELECT EXISTS (SELECT FROM "public"."note")') and looks < differing:
+            looks += 1
+            add_note(second, text="x")
+
+    event.listen(Engine, "before_cursor_execute", between)
+    try:
+        with ExitStack() as stack:
+            sessions = {side: stack.enter_context(connect(second.config, side)) for side in ("local", "cloud")}
+            if differing == 2:
+                verification.verify(second.config, sessions)  # type: ignore[arg-type]
+            else:
+                with pytest.raises(VerificationFailed, match="shows rows"):
+                    verification.verify(second.config, sessions)  # type: ignore[arg-type]
+    finally:
+        event.remove(Engine, "before_cursor_execute", between)
+    assert looks == differing
