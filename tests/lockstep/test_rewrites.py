@@ -269,3 +269,17 @@ def test_check_finds_what_a_dba_has_rewritten_until_a_run_takes_note(three_notes
     assert noted.returncode == 0
     assert "rewritten since the last step (CLUSTER, VACUUM FULL or TRUNCATE): note" in noted.stderr
     assert not [difference for difference in check(three_notes.config) if difference.what == "table"]
+
+
+def test_a_rewrite_waits_for_who_is_inside_the_link_with_no_view(three_notes: Deployment) -> None:
+    """A caller that is bound has its snapshot at the hospital, before it reads any view."""
+    rewrite(three_notes, {"local": {"0003": (WRITTEN, BACK)}})
+    with three_notes.as_user() as caller:
+        caller.execute("SET LOCAL statement_timeout = 0")
+        caller.execute("SELECT federation.bind_claims()")
+        running = start(three_notes, "upgrade")
+        until(lambda: waiting(three_notes, "cloud", lock="relation"), "the release does not wait")
+        caller.execute("SELECT count(*) FROM note")
+        assert caller.fetchone() == (ROWS,)
+    assert running.wait() == 0
+    assert at(three_notes) == ("0003", "0003")
