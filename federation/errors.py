@@ -199,7 +199,9 @@ def from_database(error: BaseException, *, side: Side, release: str | None = Non
         return made(
             PreconditionMissing,
             f"a privilege is missing ({message})",
-            f"an administrator runs `federation bootstrap {side}`",
+            "`federation repair` grants at the hospital what the releases grant"
+            if diagnostic is not None and diagnostic.source_function == "pgfdw_report_error"
+            else f"an administrator runs `federation bootstrap {side} --apply`, then `federation repair`",
         )
     if state in {"42P07", "42710", "42P06", "42723"}:
         return made(

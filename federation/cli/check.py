@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import click
+from rich.console import Group, RenderableType
 from rich.table import Table
 
 from federation.cli.output import Result, common, styled
@@ -24,5 +25,7 @@ def command(config: Config) -> Result:
     table = Table("", "side", "what", "name", "detail", box=None, pad_edge=False)
     for item in found:
         table.add_row(styled(item.mark, _COLOURS[item.mark]), item.side, item.what, item.name, item.detail)
-    shown = table if found else "both databases are as declared"
+    shown: RenderableType = table if found else "both databases are as declared"
+    if any(item.what in {"privilege", "grant"} for item in found):
+        shown = Group(table, "`federation repair` grants and revokes what the releases do")
     return Result({"differences": [item.to_dict() for item in found]}, shown, PendingChanges.exit_code if found else 0)

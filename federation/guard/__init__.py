@@ -9,6 +9,7 @@ from federation.guard.housekeeping import (
     forget,
     prepare,
     require_own,
+    restore_books,
     set_trigger,
 )
 from federation.guard.mark import asked, mark, settle, settle_over_link
@@ -35,6 +36,7 @@ __all__ = [
     "renew",
     "require_own",
     "require_whole",
+    "restore_books",
     "set_trigger",
     "settle",
     "settle_over_link",

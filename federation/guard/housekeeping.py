@@ -67,6 +67,11 @@ def prepare(context: MigrationContext, config: Config, side: Side, first: Migrat
                 connection.execute(ddl(made))
 
 
+def restore_books(connection: Connection, config: Config, side: Side) -> None:
+    """Make what is missing of the books and grant what they grant, in the caller's transaction."""
+    connection.execute(ddl(_books(config, side)))
+
+
 def require_own(connection: Connection, config: Config, side: Side) -> None:
     """Raise Refused where the books are the other side's, another site's, or without the guard's row. Reads only."""
     with asked(connection, side):

@@ -98,7 +98,9 @@ def planned(config: Config, releases: Releases, relations: Relations, step: Step
     script = releases.script(step.side, step.release)
     reversible = hasattr(script.module, "downgrade")
     may_run = step.direction is Direction.UP or reversible
-    statements, reason = _statements(config, releases, step) if may_run else (None, "its file has no downgrade()")
+    statements, reason = (
+        statements_of_step(config, releases, step) if may_run else (None, "its file has no downgrade()")
+    )
     locks = StepLocks(relations)
     for statement in statements or ():
         lock_rules.read(locks, statement)
@@ -117,7 +119,7 @@ def planned(config: Config, releases: Releases, relations: Relations, step: Step
     )
 
 
-def _statements(config: Config, releases: Releases, step: Step) -> tuple[tuple[str, ...] | None, str | None]:
+def statements_of_step(config: Config, releases: Releases, step: Step) -> tuple[tuple[str, ...] | None, str | None]:
     """What Alembic's offline mode writes for the step; or why it cannot.
 
     As ``alembic upgrade --sql`` does it, but for reading the whole chain anew for each step.

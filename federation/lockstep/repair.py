@@ -24,6 +24,7 @@ from federation.errors import ReleasesDiffer, Side
 from federation.guard.mark import asked
 from federation.lockstep import preflight, verification
 from federation.lockstep.expected import Expected
+from federation.lockstep.privileges import grant_again
 from federation.lockstep.release import Releases
 from federation.lockstep.status import Status, read_status
 from federation.lockstep.tokens import statements_of
@@ -87,6 +88,8 @@ def repair(config: Config) -> list[Made]:
             if keys:
                 make(config, session, side, at[side], expected, keys)
                 made += [Made(side, name(key)) for key in keys]
+        for side, session in sessions.items():
+            grant_again(config, releases, side, session, releases.position(at[side], side))
         expected.require(sessions, local, cloud)
         verification.verify(config, sessions)
         guard.renew(sessions["local"], sessions["cloud"])

@@ -15,6 +15,7 @@ from federation.administration.bootstrap.owners import (
     role_exists,
     who_owns,
 )
+from federation.administration.bootstrap.ownership import give_back
 from federation.administration.bootstrap.statement import Statement
 from federation.config import Config
 
@@ -82,3 +83,4 @@ def statements(config: Config) -> Iterator[Statement]:
         ).format(sql.Literal(owner), sql.Literal(database)),
     )
     yield from create_schema(config, owner)
+    yield from give_back(config, "cloud")

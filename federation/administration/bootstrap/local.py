@@ -15,6 +15,7 @@ from federation.administration.bootstrap.owners import (
     role_exists,
     who_owns,
 )
+from federation.administration.bootstrap.ownership import give_back
 from federation.administration.bootstrap.statement import Statement
 from federation.config import Config
 from federation.errors import PreconditionMissing
@@ -69,6 +70,7 @@ def statements(config: Config) -> Iterator[Statement]:
     )
     yield from create_schema(config, owner)
     yield from set_settings(config, database)
+    yield from give_back(config, "local")
 
 
 def _grant_predefined(owner: str, role: str, why: str) -> Statement:
