@@ -130,6 +130,23 @@ def test_releases_go_up_and_down_beside_the_app(busy: Deployment) -> None:
     assert not report.errors, report.errors
 
 
+def test_a_transaction_that_stays_open_holds_up_the_release_and_not_the_app(busy: Deployment) -> None:
+    with (busy.root / "federation.toml").open("a") as file:
+        file.write("\n[database]\nlock_attempts = 5\n")
+    with busy.as_user() as idle:
+        idle.execute("SET LOCAL statement_timeout = 0")
+        idle.execute("SELECT count(*) FROM hospital_patients")
+        with under_load(busy, ROWS, seed=3) as load:
+            until(lambda: load.report.requests >= BEFORE, "the app does not get to its requests")
+            load.phase = "beside a release that waits"
+            done = busy.federation("upgrade")
+    report = load.report
+    print(f"\nPostgreSQL {busy.pair.local.binaries.version}, 5 attempts:\n{report}")  # noqa: T201  # pytest -rP
+    assert done.returncode == 5, done.stderr
+    assert "is held" in done.stderr
+    assert (report.wrong, report.lost, dict(report.errors)) == ([], [], {})
+
+
 def test_without_the_locks_in_the_cloud_a_rewrite_gives_wrong_answers(
     busy: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
