@@ -21,8 +21,9 @@ from federation.errors import Side
 class Entry:
     """One step that was committed: who took it, from which machine, where it led, how long it took.
 
-    ``result`` is upgraded, downgraded, undone (after a failure), stamped, or by hand. ``override`` says why the guard
-    was told to let the step pass, ``refusal`` what it would have said. ``started_at`` is by the clock of its side.
+    ``result`` is upgraded, downgraded, undone (after a failure), stamped, repaired, or by hand. ``override`` says why
+    the guard was told to let the step pass, ``refusal`` what it would have said. ``started_at`` is by the clock of its
+    side.
     """
 
     side: Side

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,9 @@ from federation.config import Config
 from federation.databases import SIDES
 from federation.environments import alembic_config
 from federation.errors import Refused, Side
+
+_ID = re.compile(r"[0-9A-Za-z_]{1,32}")
+"""What a release's id may be: the guard takes nothing else for one."""
 
 
 @dataclass(frozen=True)
@@ -143,6 +147,13 @@ def _chain(directory: ScriptDirectory, side: Side, root: Path) -> tuple[Script, 
             side=side,
             hint="correct it; nothing was run",
         ) from error
+    odd = [script.revision for script in scripts if not _ID.fullmatch(script.revision)]
+    if odd:
+        raise Refused(
+            f"the release's id {odd[0]} holds more than 32 letters, digits and underscores",
+            side=side,
+            hint="number the releases: 0001, 0002, … (federation revision does)",
+        )
     if len(heads) > 1 or len(bases) > 1 or any(script.is_merge_point for script in scripts):
         raise Refused(f"the chain has branches ({', '.join(heads)})", side=side, hint="a federation's chains are lines")
     return scripts
