@@ -14,13 +14,14 @@ from federation.config import Config
 from federation.databases import connect
 from federation.environments import preconditions
 from federation.errors import PreconditionMissing, Refused, Side, Unreachable
+from federation.servers import Pair
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
     from subprocess import CompletedProcess
 
-    from federation.servers import Pair, Server
+    from federation.servers import Binaries, Server
 
     Psql: TypeAlias = Callable[[Server, str], CompletedProcess[str]]
 
@@ -151,6 +152,58 @@ def test_the_link_roles_can_do_little_and_are_bounded(pair: Pair) -> None:
         connection.execute("CREATE ROLE bounded_stranger LOGIN")
         row = connection.execute("SELECT has_database_privilege('bounded_stranger', 'bounded', 'CONNECT')").fetchone()
         assert row == (False,)
+
+
+LIMITS = "SELECT rolname, rolconnlimit FROM pg_roles WHERE rolname LIKE %s ORDER BY 1"
+
+
+def test_the_limits_follow_from_max_connections_and_the_arithmetic_is_told(
+    pair: Pair, psql: Psql, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The server of the tests has 200 connections: too few for 100 backends of each role, and that is said."""
+    applied, printed = local(pair, "counted"), local(pair, "recounted")
+    bootstrap.apply(applied, "local")
+    told = caplog.text
+    result = psql(pair.local, bootstrap.render(printed, "local"))
+    for text, name in ((told, "counted"), (result.stderr, "recounted")):
+        assert (
+            "max_connections 200 - reserved 3 - kept for the hospital 40 = 157 for the link: "
+            f"104 for role {name}_link, 53 for role {name}_service, of each 5 for releases" in text
+        )
+        assert f"the link serves 99 backends of the cloud as role {name}_link and 48 as role {name}_service" in text
+        assert "for 100 of each set max_connections = 267" in text
+        with pair.local.connect() as connection:
+            rows = connection.execute(LIMITS, (f"{name}\\_%",)).fetchall()
+        assert rows == [(f"{name}_link", 104), (f"{name}_owner", -1), (f"{name}_service", 53)]
+
+
+def test_limits_of_federation_toml_are_taken_as_they_are(pair: Pair) -> None:
+    config = local(pair, "fixed")
+    limits = config.link.model_copy(update={"connection_limit": 7, "service_connection_limit": 3})
+    bootstrap.apply(config.model_copy(update={"link": limits}), "local")
+    with pair.local.connect() as connection:
+        rows = connection.execute(LIMITS, ("fixed\\_%",)).fetchall()
+    assert rows == [("fixed_link", 7), ("fixed_owner", -1), ("fixed_service", 3)]
+
+
+@pytest.mark.parametrize(("most", "link", "service"), [(100, 51, 26), (30, 12, 6), (265, 105, 104), (267, 105, 105)])
+def test_the_limits_leave_the_hospital_its_own(binaries: Binaries, most: int, link: int, service: int) -> None:
+    """The reserve is a fifth, at least 20; each role has a place for the app beside those for releases, always."""
+    with Pair(binaries, settings={"max_connections": str(most)}, memory=True) as small:
+        bootstrap.apply(local(small, "small"), "local")
+        with small.local.connect() as connection:
+            rows = connection.execute(LIMITS, ("small\\_%",)).fetchall()
+    assert rows == [("small_link", link), ("small_owner", -1), ("small_service", service)]
+
+
+def test_the_owner_sees_and_may_end_sessions_for_a_release(pair: Pair) -> None:
+    bootstrap.apply(local(pair, "seeing"), "local")
+    query = (
+        "SELECT pg_has_role('seeing_owner', 'pg_read_all_stats', 'USAGE'), "
+        "pg_has_role('seeing_owner', 'pg_signal_backend', 'USAGE')"
+    )
+    with pair.local.connect() as connection:
+        assert connection.execute(query).fetchone() == (True, True)
 
 
 def test_a_second_run_sets_a_rotated_password(pair: Pair) -> None:

@@ -15,6 +15,9 @@ from federation.roles import RUNNER, SUPERUSERS, bound, faults_query, settings
 BACKENDS = 100
 """Backends of the cloud that each role serves where the server's max_connections allows it."""
 
+_TOLD = "ZF000"
+"""SQLSTATE of what a block tells: other notices may quote values and are not repeated (federation/server_text.py)."""
+
 _SITE = "alembic-federation: link role of site "
 """How the comment of a link role begins."""
 
@@ -85,7 +88,8 @@ BEGIN
             faults := concat_ws('; ', faults, format('role %s %s', found.role, found.fault));
             remedies := concat_ws('; ', remedies, found.remedy);
         ELSE
-            RAISE WARNING USING MESSAGE = format('role %s %s', found.role, found.fault), HINT = found.remedy;
+            RAISE WARNING USING ERRCODE = {told},
+                MESSAGE = format('role %s %s', found.role, found.fault), HINT = found.remedy;
         END IF;
     END LOOP;
     IF faults IS NOT NULL THEN
@@ -93,6 +97,7 @@ BEGIN
     END IF;
 END """
     ).format(
+        told=sql.Literal(_TOLD),
         faults=faults_query(config, side, owner),
         otherwise=sql.Literal(
             "; or set FEDERATION_LINK_USER and FEDERATION_SERVICE_USER to other roles"
@@ -174,15 +179,18 @@ BEGIN
     EXECUTE format('ALTER ROLE %I CONNECTION LIMIT %s', {link}, link);
     EXECUTE format('ALTER ROLE %I CONNECTION LIMIT %s', {service}, service);
     RAISE INFO 'max_connections % - reserved % - kept for the hospital % = % for the link: % for role %, % for role %, '
-        'of each % for releases', most, reserved, own, free, link, {link}, service, {service}, {runner};
+        'of each % for releases', most, reserved, own, free, link, {link}, service, {service}, {runner}
+        USING ERRCODE = {told};
     IF least(link, service) < wanted THEN
         RAISE WARNING 'the link serves % backends of the cloud as role % and % as role %', link - {runner}, {link},
             service - {runner}, {service}
-            USING HINT = format('keep the app''s pools below that; for {backends} of each set max_connections = %s',
-                greatest(2 * wanted + reserved + 20, ceil((2 * wanted + reserved) / 0.8)::int));
+            USING ERRCODE = {told},
+                HINT = format('keep the app''s pools below that; for {backends} of each set max_connections = %s',
+                    greatest(2 * wanted + reserved + 20, ceil((2 * wanted + reserved) / 0.8)::int));
     END IF;
 END """
     ).format(
+        told=sql.Literal(_TOLD),
         link=sql.Literal(link),
         service=sql.Literal(service),
         link_limit=sql.Literal(config.link.connection_limit),

@@ -63,6 +63,7 @@ def _notes(config: Config, side: Side) -> list[str]:
         ),
         *_comment(f"hostssl  {_hba_name(database)}  {users}  <the cloud's address>/32  scram-sha-256"),
         *_comment(f"host     all  {users}  all  reject"),
+        *_comment(f"local    all  {users}  reject"),
     ]
 
 
