@@ -229,7 +229,7 @@ def from_database(error: BaseException, *, side: Side, release: str | None = Non
         return made(
             Refused,
             "; ".join(part for part in (message, *(dependents or "").splitlines()) if part),
-            "drop what depends on it, or move it away, then run the command again",
+            _to_do_about_dependents(dependents or ""),
         )
     if full := link_is_full(original):
         return made(Unreachable, *full)
@@ -264,6 +264,21 @@ def link_is_full(error: object) -> tuple[str, str] | None:
             "end some there, or raise max_connections, then run `federation bootstrap local`"
         )
     return None
+
+
+_TEMPORARY = re.compile(r"\bpg_temp_(\d+)\.")
+
+
+def _to_do_about_dependents(detail: str) -> str:
+    """The hint for what depends on an object; a session's temporary view goes with the session."""
+    number = _TEMPORARY.search(detail)
+    if number is None:
+        return "drop what depends on it, or move it away, then run the command again"
+    return (
+        f"pg_temp_{number[1]} is a session's temporary schema and goes with it: find the session in pg_stat_activity "
+        f"(from PostgreSQL 16: SELECT pg_stat_get_backend_pid({number[1]})), end it with pg_terminate_backend(pid), "
+        "then run the command again"
+    )
 
 
 def _to_do_about_missing(message: str, side: Side) -> str:

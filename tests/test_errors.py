@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -118,3 +119,21 @@ def test_an_unreachable_server_is_one_sentence_without_the_password(pair: Pair) 
     assert "\n" not in str(ours)
     assert "hunter2" not in str(ours)
     assert "FEDERATION_CLOUD_URL" in str(ours)
+
+
+def test_what_a_sessions_temporary_view_keeps_names_the_way_to_that_session(deployment: Deployment) -> None:
+    with deployment.owner("local") as owner, deployment.owner("local") as caller:
+        owner.execute("CREATE TABLE kept (x integer)")
+        caller.execute("CREATE TEMP VIEW v AS SELECT x FROM public.kept")
+        with pytest.raises(psycopg.errors.DependentObjectsStillExist) as raised:
+            owner.execute("DROP TABLE kept")
+        ours = errors.from_database(raised.value, side="local")
+        assert "is a session's temporary schema" in str(ours.hint)
+        found = re.search(r"SELECT (pg_stat_get_backend_pid\(\d+\))", str(ours.hint))
+        assert found is not None
+        if owner.info.server_version >= 160000:
+            assert owner.execute(f"SELECT {found[1]}").fetchone() == (caller.info.backend_pid,)  # type: ignore[arg-type]
+        caller.execute("CREATE VIEW public.w AS SELECT x FROM public.kept; DROP VIEW v")
+        with pytest.raises(psycopg.errors.DependentObjectsStillExist) as raised:
+            owner.execute("DROP TABLE kept")
+        assert "temporary" not in str(errors.from_database(raised.value, side="local").hint), "the control"

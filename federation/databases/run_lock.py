@@ -69,9 +69,12 @@ class RunLock:
 
     def let_go_of_tables(self) -> None:
         """Keep the advisory locks alone, so that the tables can be dropped."""
-        for _, _, session in self.held:
-            if session.info.transaction_status is not TransactionStatus.IDLE:
-                session.execute("ROLLBACK")
+        for _, connection, session in self.held:
+            try:
+                if session.info.transaction_status is not TransactionStatus.IDLE:
+                    session.execute("ROLLBACK")
+            except psycopg.Error:
+                connection.invalidate()
 
 
 @contextmanager
@@ -100,7 +103,11 @@ def run_lock(config: Config, *, sides: Sequence[Side] = SIDES, wait: bool = Fals
                 connection.exec_driver_sql("SET lock_timeout = 0")
                 _take(connection, side, wait=True)
             held.append((side, connection, session_of(connection)))
-        yield RunLock(held)
+        lock = RunLock(held)
+        try:
+            yield lock
+        finally:  # what has ended with its server is not to hide what the block raises
+            lock.let_go_of_tables()
 
 
 def _take(connection: Connection, side: Side, *, wait: bool) -> None:

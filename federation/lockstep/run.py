@@ -334,11 +334,22 @@ class _Run:
         """Whether the step's side is where the step led."""
         return guard.current_release(self.sessions[step.side], step.side) == step.to
 
+    def reopen(self) -> None:
+        """Open the sessions again, with patience for a server that has crashed and is starting."""
+        deadline = time.monotonic() + self.config.database.connect_timeout
+        while True:
+            try:
+                return self.open()
+            except Unreachable:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.2)
+
     def settle(self, step: Step, done: list[Step], failure: FederationError) -> FederationError:
         """Undo what this run did of the failed release; what to raise."""
         finished = False
         try:
-            self.open()  # which waits until a COMMIT whose answer was lost has ended
+            self.reopen()  # which waits until a COMMIT whose answer was lost has ended
             unanswered = isinstance(failure, (Unreachable, Interrupted))  # otherwise it is somebody else's
             if step not in done and (unanswered or step == self.committed) and self.is_in_place(step):
                 done = [*done, step]
@@ -355,7 +366,9 @@ class _Run:
             local, cloud = self.positions()
         except Exception as error:  # whatever it is, the first failure is the one to tell
             ours = _as_ours(error, step)
-            told = ReleasesDiffer(
+            # With a database that does not answer, nobody knows where it is, unless its own answer was the failure.
+            unknown = isinstance(ours, Unreachable) and isinstance(failure, (Unreachable, Interrupted))
+            told = (Unreachable if unknown else ReleasesDiffer)(
                 f"{failure.message}; what was done of {step.release} could not be undone ({ours.message})",
                 side=failure.side,
                 release=step.release,

@@ -1,0 +1,68 @@
+"""A server that crashes in the middle of a release: what the run says and its exit code are what the databases say."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import chains_of_three as three
+import psutil
+import psycopg
+import pytest
+from deployments import Deployment, Deployments
+from runs import AT_THE_GATE, GATE, at, end_started, joined, rewrite, start, until, waiting
+
+from federation.lockstep import upgrade
+from federation.servers import Binaries, Pair
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+each_side = pytest.mark.parametrize("side", ["local", "cloud"])
+
+
+@pytest.fixture
+def own_servers(binaries: Binaries, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Deployment]:
+    """Three tiny releases at the first, on servers that can be killed."""
+    with Pair(binaries) as pair, Deployments(pair) as databases, databases.at_base(three.write(tmp_path)) as deployment:
+        deployment.enter(monkeypatch)
+        upgrade(deployment.config, "0001")
+        yield deployment
+        end_started()
+
+
+def crash(deployment: Deployment, side: str) -> None:
+    """``kill -9`` of the postmaster, and a start as a service manager does it."""
+    server = deployment.pair.local if side == "local" else deployment.pair.cloud
+    deployment.close()
+    postmaster = psutil.Process(server.pid)
+    family = [postmaster, *postmaster.children(recursive=True)]
+    postmaster.kill()
+    psutil.wait_procs(family)  # a server does not start while a process of the last one uses its memory
+    server.start()
+
+
+@each_side
+@pytest.mark.parametrize("half", ["local", "cloud"])
+def test_the_exit_code_is_what_the_databases_say(own_servers: Deployment, side: str, half: str) -> None:
+    """Killed in either half, on either side."""
+    up, down = {"local": three.LOCAL, "cloud": three.CLOUD}[half]["0002"]
+    rewrite(own_servers, {half: {"0002": (joined(AT_THE_GATE, up), down)}})
+    keeper = psycopg.connect(own_servers.superuser_url(half), autocommit=True)
+    keeper.execute("SELECT pg_advisory_lock(%s)", [GATE])
+    runner = start(own_servers, "upgrade", "0002")
+    until(lambda: runner.poll() is not None or waiting(own_servers, half, lock="advisory"), "the step does not run")
+    crash(own_servers, side)
+    if half != side:
+        keeper.execute("SELECT pg_advisory_unlock_all()")
+    keeper.close()
+    _, said = runner.communicate()
+    local, cloud = at(own_servers)
+    # Without fsync a crash may lose what the hospital has committed: then both are where they were.
+    assert runner.returncode in ({6, 7} if local == cloud else {4}), said
+    if local == cloud:
+        assert f"both databases are at {local}" in said
+    status = own_servers.federation("status")
+    assert status.returncode == (0 if local == cloud else 4)
+    assert own_servers.federation("upgrade", "0002").returncode == 0
+    assert at(own_servers) == ("0002", "0002")
