@@ -22,9 +22,8 @@ _CAN_BE_TOLD = "SELECT to_regclass('federation.guard') IS NOT NULL AND NOT pg_is
 _LOCK = "SELECT FROM federation.guard FOR UPDATE NOWAIT"
 _ASK = b"SELECT side FROM federation_private.guard FOR UPDATE"
 _IS_WAITED_FOR = sa.text(
-    """
-    SELECT EXISTS (
-        SELECT FROM pg_catalog.pg_locks AS l JOIN pg_catalog.pg_stat_activity AS a ON a.pid = l.pid
+    """SELECT EXISTS (SELECT FROM pg_catalog.pg_locks AS l
+        JOIN pg_catalog.pg_stat_activity AS a ON a.pid = l.pid
         WHERE NOT l.granted AND a.usename = :service AND pg_backend_pid() = ANY (pg_catalog.pg_blocking_pids(l.pid)))
     """
 )

@@ -29,6 +29,10 @@ Phase = Literal["before", "at", "after"]
 answer is kept back."""
 
 
+POLL = "SELECT EXISTS (SELECT FROM pg_catalog.pg_locks AS l"
+"""How the runner's look at who waits begins, which it takes as often as it must: it has no number."""
+
+
 @dataclass(frozen=True)
 class Statement:
     """A simple query or a Parse, in the order of arrival on all ways: ``way`` is local, cloud or link."""
@@ -170,7 +174,7 @@ class Wire:
                     channel.client.sendall(b"N")
                     continue
                 channel.started = True
-            elif message[:1] in b"QP":
+            elif message[:1] in b"QP" and POLL.encode() not in message:
                 self.statements.append(Statement(channel.way, _text(message)))
                 self.by_number.append(channel)
                 trap = self.trap

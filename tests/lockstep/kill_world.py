@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from kill_chains import CHAINS
-from kill_wire import Wire
+from kill_wire import POLL, Wire
 from psycopg import sql
 
 from federation.administration import bootstrap
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     import psycopg
-    from kill_wire import Statement
+    from kill_wire import POLL, Statement
 
     from federation.errors import Side
     from federation.servers import Binaries, Server
@@ -441,7 +441,7 @@ class World:
 
     def logged_statements(self, side: Side) -> list[str]:
         """The first lines of the statements of the database's owner and of the link."""
-        return [line["text"] for line in self._logged(side)]
+        return [line["text"] for line in self._logged(side) if not line["text"].startswith(POLL)]
 
     def _logged(self, side: Side) -> Iterator[re.Match[str]]:
         server = self.server(side)
