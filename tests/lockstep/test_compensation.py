@@ -389,11 +389,19 @@ def test_a_value_that_is_written_while_an_index_is_built_again_is_not_lost(tripl
     assert at(triple) == ("0003", "0002")
 
 
+PAST_THE_LOCK = (
+    "import contextlib, sys; from federation.environments import runtime; "
+    "runtime.run_lock = lambda *_, **__: contextlib.nullcontext(); "
+    "from alembic.config import main; main(argv=sys.argv[1:])"
+)
+"""Plain Alembic without the lock of a run, as a script of ``--sql`` is, which psql runs."""
+
+
 def test_what_a_dba_has_undone_meanwhile_is_not_undone_again(triple: Deployment) -> None:
     upgrade(triple.config, "0001")
     alembic = (
         "__import__('subprocess').run([__import__('sys').executable, "
-        "*'-m alembic -n local downgrade 0001'.split()], check=True)"
+        f"'-c', {PAST_THE_LOCK!r}, *'-n local downgrade 0001'.split()], check=True)"
     )
     fail_after(triple, *three.LOCAL["0002"], alembic)
     with pytest.raises(FederationError, match="division by zero") as raised:
@@ -409,7 +417,7 @@ def test_what_a_dba_has_done_meanwhile_is_not_undone(triple: Deployment) -> None
     first = (
         "import os, subprocess, sys",
         "nested = {**os.environ, 'NESTED': 'yes'}",
-        "command = [sys.executable, *'-m alembic -n local upgrade 0002'.split()]",
+        f"command = [sys.executable, '-c', {PAST_THE_LOCK!r}, *'-n local upgrade 0002'.split()]",
         "'NESTED' in os.environ or subprocess.run(command, check=True, env=nested)",
     )
     rewrite(triple, {"local": {"0002": (joined(*first, up), down)}})
