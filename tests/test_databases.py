@@ -178,7 +178,7 @@ def test_a_session_begins_outside_a_transaction_with_the_settings_of_federation_
         assert driver.info.transaction_status is psycopg.pq.TransactionStatus.IDLE
         assert not driver.autocommit
         connection.rollback()
-        assert connection.exec_driver_sql("SHOW lock_timeout").scalar_one() == "5s"
+        assert connection.exec_driver_sql("SHOW lock_timeout").scalar_one() == "500ms"
         assert connection.exec_driver_sql("SHOW client_min_messages").scalar_one() == "warning"
         assert connection.exec_driver_sql("SHOW statement_timeout").scalar_one() == "0"
 

@@ -28,13 +28,13 @@ RUN_LOCK = 0x666564_6572617465
 """Key of the advisory lock (the bytes spell ``federate``)."""
 
 _KEY_HOLDERS = sa.text(
-    """
+    f"""
     SELECT l.pid, coalesce(pg_has_role(a.usesysid, current_user, 'MEMBER'), true)
     FROM pg_catalog.pg_locks AS l LEFT JOIN pg_catalog.pg_stat_activity AS a ON a.pid = l.pid
     WHERE l.granted AND l.locktype = 'advisory' AND l.objsubid = 1
         AND l.database = (SELECT d.oid FROM pg_catalog.pg_database AS d WHERE d.datname = current_database())
-        AND (l.classid::bigint << 32) | l.objid::bigint = :key
-    """
+        AND (l.classid::bigint << 32) | l.objid::bigint = {RUN_LOCK}
+    """  # noqa: S608
 )
 _TABLE_HOLDERS = sa.text(
     """
@@ -125,9 +125,10 @@ def _take(connection: Connection, side: Side, *, wait: bool) -> None:
     if wait and not has_table:
         connection.execute(sa.select(sa.func.pg_advisory_lock(RUN_LOCK)))
         return
-    if connection.scalar(sa.select(sa.func.pg_try_advisory_lock(RUN_LOCK))):
+    # Without a bind parameter: its portal would stay open in the transaction, and keep CREATE INDEX CONCURRENTLY waiting.
+    if connection.exec_driver_sql(f"SELECT pg_try_advisory_lock({RUN_LOCK})").scalar_one():
         return
-    found = connection.execute(_KEY_HOLDERS, {"key": RUN_LOCK}).all()
+    found = connection.execute(_KEY_HOLDERS).all()
     runs = [pid for pid, is_the_owner in found if is_the_owner]
     if runs and wait:
         connection.execute(sa.select(sa.func.pg_advisory_lock(RUN_LOCK)))

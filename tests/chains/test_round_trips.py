@@ -58,7 +58,7 @@ def test_base_is_what_was_there_before_and_forget_removes_the_rest(deployment: D
     assert everything(deployment) == before
     for side in ("local", "cloud"):
         functions = {"guard_version"} if side == "local" else {"guard_version", "settle"}
-        tables = {"alembic_version", "history"} | ({"guard"} if side == "local" else set())
+        tables = {"alembic_version", "history", "pair", "run"} | ({"guard", "storage"} if side == "local" else set())
         assert books(deployment, side) == tables | functions
     forget(deployment.config)
     for side in ("local", "cloud"):

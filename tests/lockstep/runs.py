@@ -36,6 +36,13 @@ RUN_LOCKS = (
 )
 """Those that runs hold on this database, in a query."""
 
+PAST_THE_LOCK = (
+    "import contextlib, sys; from federation.environments import runtime; "
+    "runtime.run_lock = lambda *_, **__: contextlib.nullcontext(); "
+    "from alembic.config import main; main(argv=sys.argv[1:])"
+)
+"""Plain Alembic without the lock of a run, as a script of ``--sql`` is, which psql runs."""
+
 PATIENCE = 120.0
 until = partial(waits.until, seconds=PATIENCE)
 

@@ -10,6 +10,7 @@ import chains_of_three as three
 import pytest
 from runs import (
     AT_THE_GATE,
+    PAST_THE_LOCK,
     add_note,
     at,
     catalogs,
@@ -387,14 +388,6 @@ def test_a_value_that_is_written_while_an_index_is_built_again_is_not_lost(tripl
             run.result()
         assert app.execute("SELECT text FROM note").fetchall() == [("x",)]
     assert at(triple) == ("0003", "0002")
-
-
-PAST_THE_LOCK = (
-    "import contextlib, sys; from federation.environments import runtime; "
-    "runtime.run_lock = lambda *_, **__: contextlib.nullcontext(); "
-    "from alembic.config import main; main(argv=sys.argv[1:])"
-)
-"""Plain Alembic without the lock of a run, as a script of ``--sql`` is, which psql runs."""
 
 
 def test_what_a_dba_has_undone_meanwhile_is_not_undone_again(triple: Deployment) -> None:

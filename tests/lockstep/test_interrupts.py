@@ -149,7 +149,10 @@ def test_a_run_that_waits_for_another_one_has_nothing_to_undo(patient: Deploymen
         until(lambda: at_the_gate(patient, "cloud") or first.poll() is not None, "the run does not reach the gate")
         second = start(patient, "upgrade", "--wait")
         until(
-            lambda: waiting(patient, "local", lock="advisory") or second.poll() is not None, "the second does not wait"
+            lambda: (
+                waiting(patient, "local", "LOCK TABLE federation.run%", lock="relation") or second.poll() is not None
+            ),
+            "the second does not wait",
         )
         second.send_signal(signal.SIGINT)
         _, said = second.communicate()

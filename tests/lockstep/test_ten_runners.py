@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -9,6 +12,7 @@ import chains_of_three as three
 import pytest
 from runs import (
     AT_THE_GATE,
+    PAST_THE_LOCK,
     at,
     end_started,
     gate,
@@ -25,7 +29,6 @@ from runs import (
 from federation.lockstep import upgrade
 
 if TYPE_CHECKING:
-    import subprocess
     from collections.abc import Iterator
     from pathlib import Path
 
@@ -35,9 +38,10 @@ UP, DOWN = ("upgrade",), ("downgrade", "0001", "--yes")
 TEN = (UP, UP, UP, DOWN, UP, UP, UP, DOWN, UP, UP)
 
 WITHOUT_ITS_LOCK = """
-import contextlib
+import contextlib, types
 import federation.lockstep.run
-federation.lockstep.run.run_lock = lambda config, wait: contextlib.nullcontext(lambda: None)
+free = types.SimpleNamespace(lost=lambda: None, let_go_of_tables=lambda: None)
+federation.lockstep.run.run_lock = lambda config, wait: contextlib.nullcontext(free)
 from federation.cli import main
 main()
 """
@@ -91,10 +95,10 @@ def test_one_of_ten_works_and_the_others_are_told_at_once(middle: Deployment) ->
 def test_ten_that_wait_work_one_after_the_other(middle: Deployment) -> None:
     with gate(middle, "cloud"):
         runners = [start(middle, *arguments, "--wait") for arguments in TEN]
-        lock = "%pg_advisory_lock(%"
+        lock = "LOCK TABLE federation.run%"
         until(
             lambda: (
-                (len(waiting(middle, "local", lock, lock="advisory")), len(at_the_gate(middle))) == (9, 1)
+                (len(waiting(middle, "local", lock, lock="relation")), len(at_the_gate(middle))) == (9, 1)
                 or ended(runners)
             ),
             "not one works while the others wait",
@@ -120,12 +124,31 @@ def test_without_the_lock_they_work_at_once(middle: Deployment) -> None:
     assert codes not in ([0, 0], [0, 5])
 
 
-def test_a_plain_alembic_in_between_is_caught_by_the_guard(middle: Deployment) -> None:
-    """It may undo the half that the cloud does not need yet, and then the cloud's half is refused."""
+def test_plain_alembic_in_between_is_told_that_a_run_is_under_way(middle: Deployment) -> None:
     with gate(middle, "cloud"):
         runner = start(middle, "upgrade")
         until(lambda: at_the_gate(middle) or ended([runner]), "the run does not reach the gate")
         plain = middle.alembic("local", "downgrade", "0001")
+        assert plain.returncode == 5
+        assert "another federation run is under way" in plain.stderr
+    assert [code for code, _ in close([runner])] == [0]
+    assert at(middle) == ("0003", "0003")
+
+
+def test_who_takes_no_lock_in_between_is_caught_by_the_guard(middle: Deployment) -> None:
+    """It may undo the half that the cloud does not need yet, and then the cloud's half is refused."""
+    with gate(middle, "cloud"):
+        runner = start(middle, "upgrade")
+        until(lambda: at_the_gate(middle) or ended([runner]), "the run does not reach the gate")
+        clean = {name: value for name, value in os.environ.items() if not name.startswith("FEDERATION_")}
+        plain = subprocess.run(
+            [sys.executable, "-c", PAST_THE_LOCK, "-n", "local", "downgrade", "0001"],
+            cwd=middle.root,
+            env=clean | middle.environ,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         assert plain.returncode == 8
         assert "the cloud is at 0002 and needs release 0002 here" in plain.stderr
     ((code, said),) = close([runner])

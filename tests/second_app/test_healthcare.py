@@ -132,6 +132,7 @@ def test_what_changes_behind_its_back_is_found(judged: Deployment) -> None:
         ("local", "~", "column", "patients.last_name"),
         ("local", "~", "policy", "healthcare.prior_auth_requests.rows of the clinic"),
         ("cloud", "~", "hospital's column", "patients.last_name"),
+        ("local", "~", "table", "healthcare.patients"),  # the change of type has rewritten it
     ]
 
 
