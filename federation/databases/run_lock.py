@@ -125,7 +125,7 @@ def _take(connection: Connection, side: Side, *, wait: bool) -> None:
     if wait and not has_table:
         connection.execute(sa.select(sa.func.pg_advisory_lock(RUN_LOCK)))
         return
-    # Without a bind parameter: its portal would stay open in the transaction, and keep CREATE INDEX CONCURRENTLY waiting.
+    # No bind parameter: its portal would stay open in the transaction, and CREATE INDEX CONCURRENTLY wait for it.
     if connection.exec_driver_sql(f"SELECT pg_try_advisory_lock({RUN_LOCK})").scalar_one():
         return
     found = connection.execute(_KEY_HOLDERS).all()
