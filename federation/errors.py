@@ -174,7 +174,7 @@ def from_database(error: BaseException, *, side: Side, release: str | None = Non
     statement = error.statement if isinstance(error, sqlalchemy.exc.DBAPIError) else None
     state = getattr(original, "sqlstate", None) or ""
     diagnostic = original.diag if isinstance(original, psycopg.Error) else None
-    if diagnostic is not None and state and not is_safe(diagnostic):
+    if diagnostic is not None and diagnostic.sqlstate and not is_safe(diagnostic):
         message: str = condition(diagnostic)
         server_hint: str | None = f"its message may quote a value, so it stands in the {side} server's log alone"
         redact(error, message)

@@ -10,6 +10,7 @@ from federation.databases.sessions import (
     ddl,
     link_timeout,
     over_the_link,
+    session_of,
 )
 
 __all__ = [
@@ -24,4 +25,5 @@ __all__ = [
     "naming_holders",
     "over_the_link",
     "run_lock",
+    "session_of",
 ]

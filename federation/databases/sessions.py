@@ -66,6 +66,22 @@ class Session(psycopg.Connection[TupleRow]):
     server_pid: int = 0
     """The server's process, also behind a session pooler, which tells its client another one."""
 
+    notices: list[str] | None = None
+    """Where the server's warnings are kept, if somebody shows them himself."""
+
+    def say(self, notice: psycopg.errors.Diagnostic) -> None:
+        """Repeat a server's warning, the guard's for one: on standard error, unless somebody has set up logging.
+
+        What a trigger or a DO block of others says may quote a value, and is not repeated.
+        """
+        if is_safe(notice):
+            hint = f" — {notice.message_hint}" if notice.message_hint else ""
+            text = printable(f"{notice.message_primary}{hint}")
+            if self.notices is None:
+                logging.getLogger("federation").warning("federation: %s", text)
+            else:
+                self.notices.append(text)
+
     def commit(self) -> None:
         """Commit in time, if the hospital was asked."""
         if self.asked is None:
@@ -159,20 +175,10 @@ def connect(config: Config, side: Side, *, admin: bool = False) -> Iterator[Conn
             )
             session.execute(sql.SQL("SELECT {}").format(for_all))
             session.autocommit = False
-            session.add_notice_handler(_say)
+            session.add_notice_handler(session.say)
             yield connection
     except DATABASE_ERRORS as error:
         raise from_database(error, side=side) from error
-
-
-def _say(notice: psycopg.errors.Diagnostic) -> None:
-    """Repeat a server's warning, the guard's for one: on standard error, unless somebody has set up logging.
-
-    What a trigger or a DO block of others says may quote a value, and is not repeated.
-    """
-    if is_safe(notice):
-        hint = f" — {notice.message_hint}" if notice.message_hint else ""
-        logging.getLogger("federation").warning("federation: %s", printable(f"{notice.message_primary}{hint}"))
 
 
 def link_timeout(config: Config) -> int:

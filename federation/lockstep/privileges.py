@@ -42,6 +42,7 @@ def grant_again(config: Config, releases: Releases, side: Side, session: Connect
         if _PRIVILEGES.search(statement)
     ]
     with asked(session, side):
+        session.exec_driver_sql("SET LOCAL client_min_messages = error")  # what the sender owns is granted further down
         guard.restore_books(session, config, side)
         for statement in statements:
             _run(session, statement)

@@ -74,7 +74,12 @@ def over(proxy: Proxy | None, deployment: Deployment) -> Config:
         {
             **config.model_dump(by_alias=True),
             "link": {**config.link.model_dump(), **limits},
-            "database": {**config.database.model_dump(), "connect_timeout": CONNECT, "lock_timeout": "500ms"},
+            "database": {
+                **config.database.model_dump(),
+                "connect_timeout": CONNECT,
+                "lock_timeout": "500ms",
+                "lock_attempts": 3,
+            },
         }
     )
 

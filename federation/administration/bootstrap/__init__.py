@@ -22,16 +22,20 @@ from federation.administration.bootstrap import cloud, local, script
 from federation.administration.bootstrap.owners import who_owns
 from federation.administration.bootstrap.statement import Statement, groups
 from federation.config import Config
-from federation.databases import connect
+from federation.databases import connect, session_of
 from federation.errors import PreconditionMissing, Side, Unreachable
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What ``apply`` did: the ``why`` of the statements that ran, and of those that were not needed."""
+    """What ``apply`` did: the ``why`` of the statements that ran, and of those that were not needed.
+
+    ``notes`` are what the statements found on the server and tell: the arithmetic of the link roles' limits.
+    """
 
     done: tuple[str, ...]
     present: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 def statements(config: Config, side: Side) -> list[Statement]:
@@ -62,15 +66,17 @@ def apply(config: Config, side: Side) -> Outcome:
     on_target = config.model_copy(update={f"{side}_admin_url": SecretStr(target.render_as_string(hide_password=False))})
     done: list[str] = []
     present: list[str] = []
+    notes: list[str] = []
     for (where, transactional), group in groups(todo):
         with _admin_session(on_target if where == "target" else config, side) as session:
+            session_of(session).notices = notes
             connection = session if transactional else session.execution_options(isolation_level="AUTOCOMMIT")
             with connection.begin():
                 for statement in group:
                     needed = _run(connection, statement)
                     if not statement.asks:
                         (done if needed else present).append(statement.why)
-    return Outcome(tuple(done), tuple(present))
+    return Outcome(tuple(done), tuple(present), tuple(notes))
 
 
 @contextmanager
