@@ -157,13 +157,10 @@ def test_the_link_roles_can_do_little_and_are_bounded(pair: Pair) -> None:
 LIMITS = "SELECT rolname, rolconnlimit FROM pg_roles WHERE rolname LIKE %s ORDER BY 1"
 
 
-def test_the_limits_follow_from_max_connections_and_the_arithmetic_is_told(
-    pair: Pair, psql: Psql, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_the_limits_follow_from_max_connections_and_the_arithmetic_is_told(pair: Pair, psql: Psql) -> None:
     """The server of the tests has 200 connections: too few for 100 backends of each role, and that is said."""
     applied, printed = local(pair, "counted"), local(pair, "recounted")
-    bootstrap.apply(applied, "local")
-    told = caplog.text
+    told = "\n".join(bootstrap.apply(applied, "local").notes)
     result = psql(pair.local, bootstrap.render(printed, "local"))
     for text, name in ((told, "counted"), (result.stderr, "recounted")):
         assert (

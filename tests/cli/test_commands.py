@@ -79,7 +79,7 @@ def test_a_downgrade_without_a_terminal_needs_yes(deployment: Deployment) -> Non
         (("history",), {"history"}),
         (("account", "list"), {"accounts"}),
         (("bootstrap", "local"), {"side", "applied", "sql"}),
-        (("bootstrap", "cloud", "--apply"), {"side", "applied", "done", "present"}),
+        (("bootstrap", "cloud", "--apply"), {"side", "applied", "done", "present", "notes"}),
         (("link", "apply"), {"server", "address", "mappings", "proved"}),
     ],
 )

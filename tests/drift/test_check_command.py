@@ -68,6 +68,7 @@ def test_what_differs_is_a_table_with_marks_and_exits_with_3(federated: Deployme
     assert result.exit_code == 3, result.stderr
     rows = [line.split() for line in result.stdout.splitlines()]
     assert rows[0] == ["side", "what", "name", "detail"]
+    assert " ".join(rows.pop()) == "`federation repair` grants and revokes what the releases do"
     assert [row[:2] for row in rows[1:]] == [
         ["-", "local"],
         ["+", "cloud"],

@@ -292,7 +292,8 @@ def test_a_hospital_that_generates_a_column_otherwise_is_found(
 ) -> None:
     with running.owner("local") as owner:
         owner.execute(statement)  # type: ignore[call-overload]
-    (item,) = check(running.config)
+    # Where the change has rewritten the table, that is found, too (test_rewrites).
+    (item,) = (item for item in check(running.config) if item.what != "table")
     assert (item.side, item.mark, item.what, item.name) == ("local", "~", "column", "visits.code")
     declared = "GENERATED ALWAYS AS (('V-'::text || (id)::text)) STORED"
     assert item.detail.startswith(f"is {found_there} and should be {declared}: declare what is there")
