@@ -13,7 +13,6 @@ from sqlalchemy import ForeignKeyConstraint, MetaData
 
 from federation.config import Config
 from federation.errors import Side
-from federation.operations.foreign_tables import AlterForeignTableOp
 from federation.operations.indexes import CreateIndexConcurrentlyOp, DropIndexConcurrentlyOp
 from federation.operations.locking import LockTablesOp
 from federation.operations.policies import (
@@ -23,7 +22,7 @@ from federation.operations.policies import (
     DropPolicyOp,
     EnableRowLevelSecurityOp,
 )
-from federation.operations.views import ReplaceRLSViewOp
+from federation.operations.views import DropRLSViewOp, ReplaceRLSViewOp
 
 _OF_A_TABLE = (CreatePolicyOp, DropPolicyOp, EnableRowLevelSecurityOp, DisableRowLevelSecurityOp)
 _CONCURRENT = (CreateIndexConcurrentlyOp, DropIndexConcurrentlyOp)
@@ -52,7 +51,10 @@ def _flat(ops: Iterable[MigrateOperation]) -> Iterator[MigrateOperation]:
 
 
 def _changes(op: MigrateOperation) -> Iterator[str]:
-    """The tables or views that an operation locks, by name; foreign tables are locked through their views."""
+    """The tables or views that are there and that an operation locks, by name.
+
+    An operation on a foreign table locks the views over it by itself; there may be none, which the release makes.
+    """
     match op:
         case CreateTableOp():
             for part in op.columns:
@@ -62,9 +64,7 @@ def _changes(op: MigrateOperation) -> Iterator[str]:
             yield from (op.source_table, op.referent_table)
         case ModifyTableOps() | DropTableOp():
             yield op.table_name
-        case AlterForeignTableOp():
-            yield op.table
-        case ReplaceRLSViewOp():
+        case ReplaceRLSViewOp() | DropRLSViewOp():
             yield op.view.name
         case AlterPolicyOp():
             yield op.policy.table
