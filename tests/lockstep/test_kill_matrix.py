@@ -163,8 +163,9 @@ def prepared(*arguments):
         for step in right(*arguments)(heads, context):
             def torn(migration=step.migration_fn, **given):
                 migration(**given)
-                context.connection.exec_driver_sql("COMMIT")
-                context.connection.exec_driver_sql("BEGIN")
+                if not context.as_sql:
+                    context.connection.exec_driver_sql("COMMIT")
+                    context.connection.exec_driver_sql("BEGIN")
             step.migration_fn = torn
             yield step
     return generate

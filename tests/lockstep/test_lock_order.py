@@ -12,7 +12,7 @@ from runs import until, waiting
 
 from federation.lockstep import downgrade, run, upgrade
 from federation.lockstep.ahead import StepAhead
-from federation.operations import bindings, foreign_tables
+from federation.operations import bindings, foreign_tables, locking
 
 if TYPE_CHECKING:
     from deployments import Deployment
@@ -28,6 +28,7 @@ WHO_WAITS = (
 def as_before(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the toolkit did until it locked views first and parents first; the control."""
     monkeypatch.setattr(run.Ahead, "of", lambda *_: StepAhead())
+    monkeypatch.setattr(locking, "in_order", lambda *_: sql.SQL("SELECT"))
     for module in (foreign_tables, bindings):
         monkeypatch.setattr(module, "views_over", lambda *_: sql.SQL("SELECT"))
 
