@@ -48,7 +48,8 @@ class StepAhead:
         named = {"schemas": [schema for schema, _ in relations], "names": [name for _, name in relations]}
         there = set(connection.scalars(_THERE, named))
         wanted = [lock(one.relation, one.mode) for n, one in enumerate(self.first, 1) if n in there]
-        connection.execute(ddl(in_order(wanted)))
+        if wanted:
+            connection.execute(ddl(in_order(wanted)))
 
 
 @dataclass
