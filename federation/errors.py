@@ -189,6 +189,12 @@ def from_database(error: BaseException, *, side: Side, release: str | None = Non
         return made(OWN_SQLSTATES[state], message, server_hint)
     if state in {"55P03", "55006"}:
         return made(LockHeld, f"a lock could not be had in time ({message})", "try again when it is released")
+    if state == "40P01":  # a transaction that the server chose to end; nothing of it is left
+        return made(
+            LockHeld,
+            f"it and another session waited for each other's locks ({message})",
+            "try again; views are locked before tables, and parents before children (op.lock_tables)",
+        )
     if state == "40001":  # over the link the hospital's transaction is REPEATABLE READ: the guard's row was changed
         return made(
             LockHeld,

@@ -50,6 +50,7 @@ def test_the_hierarchy_is_drawn_in_the_docstring() -> None:
         ("CREATE TABLE a (); CREATE TABLE a ()", errors.Refused),
         ("DO $$ BEGIN RAISE EXCEPTION 'x' USING ERRCODE = 'ZF007'; END $$", errors.VerificationFailed),
         ("DO $$ BEGIN RAISE EXCEPTION 'x' USING ERRCODE = '55P03'; END $$", errors.LockHeld),
+        ("DO $$ BEGIN RAISE EXCEPTION 'x' USING ERRCODE = '40P01'; END $$", errors.LockHeld),
         ("DO $$ BEGIN RAISE EXCEPTION 'x' USING ERRCODE = 'HV00N'; END $$", errors.Unreachable),
         ("SELECT pg_terminate_backend(pg_backend_pid())", errors.Unreachable),
         ("SELECT 1/0", errors.FederationError),

@@ -59,8 +59,8 @@ def check(config: Config) -> list[Difference]:
             found += _differences("cloud", finding.to_diff_tuple())
     for name, noted_at in rewritten:
         detail = (
-            f"was rewritten after {noted_at:%Y-%m-%d %H:%M:%S %z} (CLUSTER, VACUUM FULL or TRUNCATE), and requests "
-            "that waited were shown no rows: keep the app out for that (docs/operate.md); federation upgrade takes note"
+            f"was rewritten after {noted_at:%Y-%m-%d %H:%M:%S %z} (CLUSTER, VACUUM FULL or TRUNCATE); requests that "
+            "waited were shown no rows: keep the app out for that (docs/releases.md); federation upgrade takes note"
         )
         found.append(Difference("local", "~", "table", f"{config.tables.schema_}.{name}", detail))
     return found

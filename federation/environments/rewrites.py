@@ -11,8 +11,7 @@ https://www.postgresql.org/docs/current/mvcc-caveats.html
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
@@ -23,8 +22,9 @@ from federation.config import Config
 from federation.databases import ddl
 from federation.errors import Refused
 from federation.guard import storage
+from federation.guard.leaving import around_leaving
 
-_STEPWISE = "add the column without a default, fill it in batches, then set its default and NOT NULL (docs/operate.md)"
+_STEPWISE = "add the column without a default, fill it in batches, then set its default and NOT NULL (docs/releases.md)"
 
 
 class Rewritten(Refused):
@@ -87,29 +87,11 @@ def without_rewrite(
     def watched(**arguments: Any) -> None:
         assert context.connection is not None  # noqa: S101  # online there is one
         before = storage.files(context.connection, config)
-        with _before_leaving(context, lambda: look(before)):
+        with around_leaving(context, before=lambda: look(before)):
             migration(**arguments)
         look(before)
 
     return watched
-
-
-@contextmanager
-def _before_leaving(context: MigrationContext, look: Callable[[], None]) -> Iterator[None]:
-    """``look`` before a block that leaves the transaction, which commits what the step has done so far."""
-    original = context.autocommit_block
-
-    @contextmanager
-    def look_and_leave() -> Iterator[None]:
-        look()
-        with original():
-            yield
-
-    context.autocommit_block = look_and_leave  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        context.autocommit_block = original  # type: ignore[method-assign]
 
 
 _REMEMBER = """
@@ -143,7 +125,7 @@ def without_rewrite_offline(
     @wraps(migration)  # Alembic prints its name
     def watched(**arguments: Any) -> None:
         context.execute(ddl(remember))
-        with _before_leaving(context, lambda: context.execute(ddl(compare))):
+        with around_leaving(context, before=lambda: context.execute(ddl(compare))):
             migration(**arguments)
         context.execute(ddl(compare))
 

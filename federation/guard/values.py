@@ -17,6 +17,7 @@ from sqlalchemy.engine import Connection
 
 from federation.databases import ddl
 from federation.errors import Refused
+from federation.guard.leaving import around_leaving
 
 # Tables and their columns by number, since an undoing may give them another name; column 0 is the table itself. What
 # a generated column holds is in the others.
@@ -48,7 +49,8 @@ def without_loss(migration: Callable[..., Any], context: MigrationContext) -> Ca
             trial.rollback()
         gone = {number: before[number] for number in before.keys() - left.keys()}
         _refuse_loss(connection, gone)
-        with _looking_again(context, lambda: _refuse_loss(connection, gone)):
+        # An index that is built concurrently leaves the transaction, and with it the locks.
+        with around_leaving(context, after=lambda: _refuse_loss(connection, gone)):
             migration(**arguments)
 
     return tried_first
@@ -92,24 +94,6 @@ def _refuse_loss(connection: Connection, gone: dict[Number, Column]) -> None:
             f"undoing it would drop {', '.join(held)}, which holds values",
             hint="nothing of it was undone; finish the release, or drop them knowingly with `federation downgrade`",
         )
-
-
-@contextmanager
-def _looking_again(context: MigrationContext, look: Callable[[], None]) -> Iterator[None]:
-    """An index that is built concurrently leaves the transaction, and with it the locks."""
-    original = context.autocommit_block
-
-    @contextmanager
-    def leave_and_look() -> Iterator[None]:
-        with original():
-            yield
-        look()
-
-    context.autocommit_block = leave_and_look  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        context.autocommit_block = original  # type: ignore[method-assign]
 
 
 @contextmanager

@@ -72,6 +72,12 @@ def _leads_elsewhere(config: Config, local: Connection, cloud: Connection) -> bo
 def _rows(wire: psycopg.pq.abc.PGconn) -> bool:
     """Read the answer to its end; whether it is a row and no error."""
     found = False
-    while (result := wire.get_result()) is not None:
+    while True:
+        # get_result() waits with the interpreter's lock held: no signal, and no timer that would end it, gets through.
+        while wire.is_busy():
+            select.select([wire.socket], [], [])
+            wire.consume_input()
+        result = wire.get_result()
+        if result is None:
+            return found
         found = found or (result.status == ExecStatus.TUPLES_OK and result.ntuples > 0)
-    return found

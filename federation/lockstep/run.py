@@ -232,7 +232,7 @@ class _Run:
         if names := [name for name, _ in guard.storage.rewritten(local, self.config)]:
             _LOG.warning(
                 "federation: rewritten since the last step (CLUSTER, VACUUM FULL or TRUNCATE): %s; requests that "
-                "waited for that were shown no rows (docs/operate.md)",
+                "waited for that were shown no rows (docs/releases.md)",
                 ", ".join(names),
             )
             with guard.asked(local, "local"):

@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 from deployments import OTHER
+from psycopg import sql
 
 from federation.administration import bootstrap
+from federation.administration.bootstrap import link_roles
+from federation.administration.bootstrap.statement import Statement
 from federation.config import Config
 from federation.databases import connect
 from federation.drift.check import check
@@ -218,12 +221,17 @@ def test_a_limit_that_is_missing_is_found(federated: Deployment, plant: ExitStac
 
 
 @pytest.mark.parametrize("dbname", ["postgres", "template1"])
-def test_the_limits_hold_in_every_database_of_the_server(federated: Deployment, dbname: str) -> None:
+def test_the_limits_hold_in_every_database_of_the_server(federated: Deployment, plant: ExitStack, dbname: str) -> None:
     user, password = federated.config.link_login("link")
     names = [*settings(federated.config)]
     with psycopg.connect(federated.pair.local.url(user, password, dbname)) as link:
         rows = link.execute("SELECT name, source FROM pg_settings WHERE name = ANY (%s)", [names]).fetchall()
     assert dict(rows) == dict.fromkeys(names, "user")
+    # The control: limits of the site's database alone, as they once were.
+    plant.callback(bootstrap.apply, federated.config, "local")
+    federated.look("local", f"ALTER ROLE {user} RESET ALL")
+    with psycopg.connect(federated.pair.local.url(user, password, dbname)) as link:
+        assert link.execute("SHOW statement_timeout").fetchone() == ("0",)
 
 
 def test_a_notice_of_the_hospital_stays_out_of_the_clouds_log(federated: Deployment, plant: ExitStack) -> None:
@@ -254,12 +262,17 @@ def test_a_notice_of_the_hospital_stays_out_of_the_clouds_log(federated: Deploym
     assert not told()
 
 
-def test_link_roles_of_another_site_on_the_server_are_refused(federated: Deployment, plant: ExitStack) -> None:
-    """Its cloud would be locked out by the new passwords, and who has these would read its rows."""
-    second = federated.environ | {
+def second_site(federated: Deployment) -> dict[str, str]:
+    """Variables of a site with a database of its own on the hospital's server, and the same link roles."""
+    return federated.environ | {
         "FEDERATION_LOCAL_URL": federated.pair.local.url("second_owner", "x", "second"),
         "FEDERATION_LINK_PASSWORD": "second's",
     }
+
+
+def test_link_roles_of_another_site_on_the_server_are_refused(federated: Deployment, plant: ExitStack) -> None:
+    """Its cloud would be locked out by the new passwords, and who has these would read its rows."""
+    second = second_site(federated)
     with pytest.raises(Refused, match=rf"link role {LINK} is in use by database \w+_local") as refused:
         bootstrap.apply(Config.load(federated.file, second), "local")
     assert "FEDERATION_LINK_USER and FEDERATION_SERVICE_USER" in str(refused.value.hint)
@@ -273,6 +286,21 @@ def test_link_roles_of_another_site_on_the_server_are_refused(federated: Deploym
     plant.callback(federated.look, "local", "DROP DATABASE second")
     bootstrap.apply(config, "local")
     bootstrap.apply(config, "local")
+
+
+def test_where_they_are_not_refused_the_first_site_is_locked_out(
+    federated: Deployment, plant: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The control."""
+    nothing = Statement("nothing is refused", sql.SQL("SELECT"), "maintenance")
+    monkeypatch.setattr(link_roles, "_refuse_shared", lambda *_: nothing)
+    plant.callback(bootstrap.apply, federated.config, "local")
+    plant.callback(federated.look, "local", "DROP ROLE second_owner")
+    plant.callback(federated.look, "local", "DROP DATABASE second")
+    bootstrap.apply(Config.load(federated.file, second_site(federated)), "local")
+    with pytest.raises(psycopg.Error, match="could not connect to server") as dark, federated.as_user() as caller:
+        caller.execute("SELECT FROM hospital_patients")
+    assert dark.value.sqlstate == "08001"
 
 
 def test_link_roles_of_another_site_are_refused_whoever_owns_its_database(federated: Deployment) -> None:
