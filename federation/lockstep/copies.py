@@ -27,6 +27,11 @@ _IS_WAITED_FOR = sa.text(
         WHERE NOT l.granted AND a.usename = :service AND pg_backend_pid() = ANY (pg_catalog.pg_blocking_pids(l.pid)))
     """
 )
+_LOOK_ANEW = "SELECT pg_stat_clear_snapshot()"
+"""Until then a transaction sees the sessions that were there when it first looked: the link's may be younger.
+
+https://www.postgresql.org/docs/current/monitoring-stats.html#MONITORING-STATS-VIEWS
+"""
 _TURN = 0.01
 """Seconds between two looks at who waits."""
 
@@ -61,6 +66,7 @@ def _leads_elsewhere(config: Config, local: Connection, cloud: Connection) -> bo
         wire.send_query(_ASK)
         while True:
             wire.consume_input()
+            local.exec_driver_sql(_LOOK_ANEW)
             waited_for = local.scalar(_IS_WAITED_FOR, {"service": config.link.service_user})
             if waited_for or not wire.is_busy():
                 break

@@ -82,6 +82,16 @@ def test_the_row_is_locked_for_a_moment_and_status_stops_nobody(second: Deployme
         step.execute("ROLLBACK")
 
 
+def test_the_row_is_let_go_as_soon_as_the_link_waits_for_it(second: Deployment) -> None:
+    """Also where the link's session is younger than the first look at who waits."""
+    before = len(second.pair.local.log_text())
+    for words in (("status",), ("plan",), ("upgrade", "0003")):
+        assert second.federation(*words).returncode == 0
+    log = second.pair.local.log_text()[before:]
+    assert "FOR UPDATE" in log, "the control: the row is asked for over the link"
+    assert "lock timeout" not in log
+
+
 def test_a_file_that_was_edited_after_it_ran_is_named(second: Deployment) -> None:
     def said(*words: str) -> str:
         ran = second.federation(*words)
