@@ -1,5 +1,5 @@
-"""``python -m federation``: the same as the command ``federation``."""
+"""``python -m federation``: the same as the command ``federation``, completion included."""
 
 from federation.cli import main
 
-main()
+main(prog_name="federation")

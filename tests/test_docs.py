@@ -12,6 +12,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,6 +29,8 @@ from federation.config import Config
 from federation.servers import Pair
 
 README = ROOT / "README.md"
+BLOB = "https://github.com/alembic-federation/alembic-federation/blob/main/"
+RAW = "https://raw.githubusercontent.com/alembic-federation/alembic-federation/main/"
 DOCS = sorted((ROOT / "docs").glob("*.md"))
 BEFORE_BOOTSTRAP = {"adopt"}
 """Pages that begin on servers that nobody has prepared; the others begin at base."""
@@ -119,7 +122,7 @@ def test_a_page_that_says_something_else_would_be_seen() -> None:
 def test_every_block_is_run_or_says_that_it_is_not(page: Path) -> None:
     text = page.read_text()
     kinds = re.findall(r"^```(\w*)\n.*?^```$", text, re.MULTILINE | re.DOTALL)
-    if page == README:  # the two commands that set up a clone, and what the first one prints
+    if page == README:  # how to install it, the two commands of a clone, and what the first one prints
         assert kinds == ["sh", "text"]
     else:
         assert set(kinds) <= {"console", "sh"}
@@ -182,9 +185,40 @@ def test_every_test_and_page_that_a_page_names_exists(page: Path) -> None:
             node.name for node in ast.parse((ROOT / file).read_text()).body if isinstance(node, ast.FunctionDef)
         ]
         assert not name or name in functions, f"{file}::{name}"
-    for target in re.findall(r"\]\((?!https?:)([^)]+)\)", text):
+    for target in re.findall(
+        rf"(?:\]\(|^\[[\w-]+\]: )({BLOB}[^)\s]+|{RAW}[^)\s]+|(?!https?:)[^)\s]+)", text, re.MULTILINE
+    ):
         file, _, anchor = target.partition("#")
-        linked = page.parent / file if file else page
+        inside = file.removeprefix(BLOB).removeprefix(RAW)
+        linked = page if not file else page.parent / file if inside == file else ROOT / inside
+        if linked.suffix != ".md":
+            assert linked.exists(), target
+            continue
         headings = re.findall(r"^#+ (.+)$", linked.read_text(), re.MULTILINE)
         slugs = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
         assert not anchor or anchor in slugs, target
+
+
+def test_the_readmes_links_work_on_pypi() -> None:
+    """There the page stands alone, so each link is absolute; and each one that is named is defined."""
+    text = README.read_text()
+    assert not re.findall(r"\]\((?!https://)", text)
+    named = set(re.findall(r"\]\[([\w-]+)\]", text))
+    assert named == set(re.findall(r"^\[([\w-]+)\]: https://", text, re.MULTILINE))
+
+
+def test_the_readme_begins_with_two_sentences_a_picture_and_how_to_install_it() -> None:
+    _title, said, picture, install = README.read_text().split("\n\n")[:4]
+    assert len(re.findall(r"\.(?:\s|$)", said)) == 2
+    assert picture.startswith("![")
+    assert install.startswith("```sh\npip install alembic-federation")
+
+
+def test_the_projects_urls_are_those_of_the_pages() -> None:
+    urls = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]
+    home = urls.pop("Homepage")
+    assert f"{home}/blob/main/" == BLOB
+    for url in urls.values():
+        assert url.startswith(home)
+        path = re.fullmatch(rf"{home}/(?:blob|tree)/main/(.+)", url)
+        assert path is None or (ROOT / path[1]).exists()
