@@ -31,9 +31,9 @@ from rich.console import Console
 from rich.table import Table
 
 from federation.administration import bootstrap
+from federation.check import check
 from federation.config import Config
 from federation.databases import SIDES, connect
-from federation.drift.check import check
 from federation.environments import alembic_config
 from federation.environments.runtime import _metadata
 from federation.errors import FederationError

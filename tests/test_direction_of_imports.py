@@ -1,4 +1,4 @@
-"""Imports go one way: cli -> lockstep, drift, scaffold -> environments -> guard, operations, binding."""
+"""Imports go one way: from the command line down to the databases, the configuration and the errors."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ import federation
 
 ROOT = Path(federation.__file__).parent
 
-# A room may import from rooms to its right in its row, and from those that every room may use.
-ROWS = (
-    ("cli", "demo", "administration", "lockstep", "environments", "operations", "binding"),
-    ("cli", "demo", "administration", "lockstep", "environments", "guard"),
-    ("cli", "scaffold", "drift", "environments", "operations", "binding"),
-    ("administration", "drift", "guard"),
-    ("scaffold", "lockstep"),
-    ("demo", "servers"),
-    ("testing", "administration", "lockstep", "environments", "guard"),
-    ("testing", "drift"),
-    ("testing", "servers"),
-    ("__main__", "cli"),
-    ("op", "operations"),
-    ("environments", "plugin"),
-    ("plugin", "drift", "operations"),
+# A room may import from the rooms of lower floors, not from its neighbours.
+FLOORS = (
+    {"__main__"},
+    {"cli"},
+    {"demo", "testing"},
+    {"administration", "scaffold", "servers"},
+    {"check", "lockstep"},
+    {"preview", "verification"},
+    {"environments"},
+    {"plugin"},
+    {"drift", "guard", "op"},
+    {"operations"},
+    {"binding", "roles"},
+    {"databases"},
+    {"config"},
+    {"errors"},
+    {"server_text"},
 )
-EVERYONES = {"config", "errors", "databases", "roles", "server_text"}
+FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 
 
 def allowed(importer: str, imported: str) -> bool:
-    if imported in {importer, "__version__", ""} | EVERYONES:
-        return True
-    return any(importer in row and imported in row and row.index(importer) < row.index(imported) for row in ROWS)
+    return imported in {importer, "__version__", ""} or FLOOR[importer] < FLOOR[imported]
 
 
 def imports(file: Path) -> set[str]:

@@ -21,9 +21,9 @@ from sqlalchemy import Connection
 
 from federation.administration.last_seen import remember
 from federation.administration.link import LOG_IN
+from federation.check import kept_values
 from federation.config import Config
 from federation.databases import connect, ddl, naming_holders, over_the_link
-from federation.drift import kept_values
 from federation.errors import PreconditionMissing, Refused
 
 

@@ -6,9 +6,9 @@ import click
 from rich.console import Group, RenderableType
 from rich.table import Table
 
+from federation.check import check
 from federation.cli.output import Result, common, styled
 from federation.config import Config
-from federation.drift.check import check
 from federation.errors import PendingChanges
 
 _COLOURS = {"+": "green", "~": "yellow", "-": "red"}

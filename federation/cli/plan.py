@@ -14,7 +14,7 @@ from federation.cli.steps import ReleaseCommand
 from federation.config import Config
 from federation.errors import PendingChanges
 from federation.lockstep import Direction
-from federation.lockstep.preview import PlannedStep, plan_hash, preview
+from federation.lockstep.planned import PlannedStep, plan_hash, preview
 
 
 @click.command("plan", cls=ReleaseCommand)

@@ -6,9 +6,9 @@ import click
 from rich.console import Group, RenderableType
 from rich.table import Table
 
+from federation.check import check
 from federation.cli.output import Result, common
 from federation.config import Config
-from federation.drift.check import check
 from federation.errors import FederationError, ReleasesDiffer, SetBack, VerificationFailed
 from federation.lockstep import State, Status, read_status
 

@@ -181,6 +181,17 @@ def connect(config: Config, side: Side, *, admin: bool = False) -> Iterator[Conn
         raise from_database(error, side=side) from error
 
 
+@contextmanager
+def asked(connection: Connection, side: Side) -> Iterator[None]:
+    """Leave no transaction open after the block; raise what the database raises as an error of the toolkit."""
+    try:
+        yield
+    except DATABASE_ERRORS as error:
+        raise from_database(error, side=side) from error
+    finally:
+        connection.rollback()
+
+
 def link_timeout(config: Config) -> int:
     """Seconds that the hospital has for its first answer to the cloud: to connect, and as long again."""
     return 2 * config.link.connect_timeout

@@ -21,7 +21,7 @@ from federation.demo.material import Material, Read, load_material
 from federation.demo.screen import Screen
 from federation.errors import VerificationFailed
 from federation.lockstep import Direction, Outcome, State, Status, Step, downgrade, read_status, upgrade
-from federation.lockstep.preview import preview
+from federation.lockstep.planned import preview
 from federation.servers import Pair
 
 OTHER_SITE = UUID(int=2)

@@ -31,8 +31,8 @@ from federation.databases import DATABASE_ERRORS, connect, over_the_link, run_lo
 from federation.environments import preconditions
 from federation.environments.failures import from_migration
 from federation.environments.rewrites import without_rewrite, without_rewrite_offline
+from federation.environments.set_aside import drop_set_aside, drop_set_aside_offline, is_set_aside
 from federation.errors import FederationError, LockHeld, PreconditionMissing, Refused, Side, from_database
-from federation.operations.indexes import drop_set_aside, drop_set_aside_offline, is_set_aside
 from federation.operations.rendering import render_item
 from federation.operations.statements import reflected
 from federation.operations.told import TOLD

@@ -1,8 +1,7 @@
 """Schema ``federation`` on either side: version table, history and guard, kept by every step of either chain."""
 
 from federation.guard import storage
-from federation.guard.history import history_rows, last_row, record, record_repair
-from federation.guard.housekeeping import (
+from federation.guard.books import (
     SCHEMA,
     VERSION_TABLE,
     current_release,
@@ -12,16 +11,16 @@ from federation.guard.housekeeping import (
     restore_books,
     set_trigger,
 )
-from federation.guard.mark import asked, mark, settle, settle_over_link
+from federation.guard.history import history_rows, last_row, record, record_repair
+from federation.guard.mark import mark, settle, settle_over_link
+from federation.guard.nothing_lost import without_loss
 from federation.guard.offline import from_its_release
 from federation.guard.pair import Comparison, compare, part, renew, require_whole
-from federation.guard.values import without_loss
 
 __all__ = [
     "SCHEMA",
     "VERSION_TABLE",
     "Comparison",
-    "asked",
     "compare",
     "current_release",
     "forget",

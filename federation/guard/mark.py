@@ -6,13 +6,9 @@ needs less leaves it, and it is set after the COMMIT. A mark that was left is ne
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from sqlalchemy.engine import Connection
 
-from federation.databases import DATABASE_ERRORS
-from federation.errors import Side, from_database
+from federation.databases import asked
 
 
 def mark(local: Connection) -> str | None:
@@ -53,14 +49,3 @@ def settle(local: Connection, cloud: Connection) -> None:
                 {"release": release},
             )
             local.commit()
-
-
-@contextmanager
-def asked(connection: Connection, side: Side) -> Iterator[None]:
-    """Leaves no transaction; what the database raises is an error of ours."""
-    try:
-        yield
-    except DATABASE_ERRORS as error:
-        raise from_database(error, side=side) from error
-    finally:
-        connection.rollback()

@@ -18,8 +18,8 @@ from uuid import UUID, uuid4
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from federation.databases import asked
 from federation.errors import SetBack, Side
-from federation.guard.mark import asked
 
 Figures: TypeAlias = Mapping[str, Any]
 """What a server says of itself and of the database; what the owner may not read is missing."""

@@ -13,8 +13,7 @@ from psycopg import sql
 from sqlalchemy.engine import Connection
 
 from federation.config import Config
-from federation.databases import ddl
-from federation.guard.mark import asked
+from federation.databases import asked, ddl
 
 # An exported table may have partitions, and rows are in those.
 FILES = """

@@ -16,12 +16,12 @@ from sqlalchemy.engine import Connection
 from federation.config import Config
 from federation.databases import ddl
 from federation.errors import FederationError, Side
-from federation.lockstep.locks import ACCESS_EXCLUSIVE, EXCLUSIVE, SHARE, SHARE_ROW_EXCLUSIVE, Lock
 from federation.lockstep.plan import Step
-from federation.lockstep.preview import planned
-from federation.lockstep.relations import Relation, Relations
+from federation.lockstep.planned import planned
 from federation.lockstep.release import Releases
 from federation.operations.locking import in_order, lock
+from federation.preview.locks import ACCESS_EXCLUSIVE, EXCLUSIVE, SHARE, SHARE_ROW_EXCLUSIVE, Lock
+from federation.preview.relations import Relation, Relations
 
 _EXCLUDING = {SHARE, SHARE_ROW_EXCLUSIVE, EXCLUSIVE, ACCESS_EXCLUSIVE}
 """The modes that an app's statement waits for."""

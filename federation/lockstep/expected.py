@@ -7,10 +7,9 @@ from functools import cache
 from sqlalchemy.engine import Connection
 
 from federation.config import Config
-from federation.databases import SIDES
+from federation.databases import SIDES, asked
 from federation.environments.chain import objects_by_position
 from federation.errors import Missing, Side
-from federation.guard.mark import asked
 from federation.lockstep.release import Releases
 from federation.operations.objects import Key, Objects, missing, name
 

@@ -14,11 +14,10 @@ from sqlalchemy.engine import Connection
 
 from federation import guard
 from federation.config import Config
-from federation.databases import ddl
+from federation.databases import asked, ddl
 from federation.errors import Side
-from federation.guard.mark import asked
 from federation.lockstep.plan import Direction, Step
-from federation.lockstep.preview import statements_of_step
+from federation.lockstep.planned import statements_of_step
 from federation.lockstep.release import Releases
 
 _PRIVILEGES = re.compile(r"\A(?:\s|--[^\n]*\n)*(?:GRANT|REVOKE)\b|format\('REVOKE ALL ON ")

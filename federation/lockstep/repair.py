@@ -16,20 +16,19 @@ from alembic.runtime.migration import MigrationContext
 from psycopg import sql
 from sqlalchemy.engine import Connection
 
-from federation import guard
+from federation import guard, verification
 from federation.config import Config
-from federation.databases import SIDES, connect, ddl, run_lock
+from federation.databases import SIDES, asked, connect, ddl, run_lock
 from federation.environments import preconditions
 from federation.errors import ReleasesDiffer, Side
-from federation.guard.mark import asked
-from federation.lockstep import preflight, verification
+from federation.lockstep import preflight
 from federation.lockstep.expected import Expected
 from federation.lockstep.privileges import grant_again
 from federation.lockstep.release import Releases
 from federation.lockstep.status import Status, read_status
-from federation.lockstep.tokens import statements_of
 from federation.operations.bindings import CreateCloudBindingOp, CreateLocalBindingOp, half
 from federation.operations.objects import Key, name
+from federation.preview.tokens import statements_of
 
 _IS_THERE = {"42P06", "42P07", "42710", "42723", "23505"}
 """SQLSTATEs of a schema, table, object, function or row that is there already."""

@@ -20,11 +20,12 @@ from typing import Any, Literal, TypeAlias
 from alembic.util import CommandError
 from sqlalchemy.engine import Connection
 
-from federation import guard
+from federation import guard, verification
 from federation.config import Config
-from federation.databases import DATABASE_ERRORS, SIDES, connect, ddl, naming_holders, run_lock
+from federation.databases import DATABASE_ERRORS, SIDES, asked, connect, ddl, naming_holders, run_lock
 from federation.environments import run_step
 from federation.environments.rewrites import Rewritten
+from federation.environments.set_aside import drop_set_aside
 from federation.errors import (
     FederationError,
     Interrupted,
@@ -36,13 +37,12 @@ from federation.errors import (
     VerificationFailed,
     from_database,
 )
-from federation.lockstep import preflight, repair, room, verification
+from federation.lockstep import preflight, repair, room
 from federation.lockstep.ahead import Ahead
 from federation.lockstep.expected import Expected, absent
 from federation.lockstep.kept_out import kept_out
 from federation.lockstep.plan import Direction, Step, steps_down, steps_up
 from federation.lockstep.release import Releases
-from federation.operations.indexes import drop_set_aside
 
 _LOG = logging.getLogger("federation")
 
@@ -235,7 +235,7 @@ class _Run:
                 "waited for that were shown no rows (docs/releases.md)",
                 ", ".join(names),
             )
-            with guard.asked(local, "local"):
+            with asked(local, "local"):
                 local.execute(ddl(guard.storage.note(self.config)))
                 local.commit()
 

@@ -15,8 +15,6 @@ https://www.postgresql.org/docs/current/sql-alterindex.html
 
 from __future__ import annotations
 
-import logging
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,19 +23,15 @@ from typing import TYPE_CHECKING, Any
 from alembic.autogenerate.render import renderers
 from alembic.operations import MigrateOperation, Operations
 from psycopg import sql
-from sqlalchemy.engine import Connection
 
-from federation.config import Config
-from federation.databases import connect, ddl
-from federation.errors import FederationError, Refused
+from federation.databases import ddl
+from federation.errors import Refused
 from federation.operations.rendering import call, given
 from federation.operations.statements import execute
 
 if TYPE_CHECKING:
     from alembic.autogenerate.api import AutogenContext
     from alembic.runtime.migration import MigrationContext
-
-_LOG = logging.getLogger("federation")
 
 
 @Operations.register_operation("create_index_concurrently")
@@ -217,15 +211,6 @@ END $federation$
 """
 )
 
-_DROP_SET_ASIDE = sql.SQL(
-    """
-SELECT format('DROP INDEX CONCURRENTLY IF EXISTS %I.%I', n.nspname, c.relname)
-FROM pg_catalog.pg_class AS c
-JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
-WHERE c.relkind = 'i' AND c.relname ~ '^federation_dropped_[0-9]+$' AND pg_has_role(c.relowner, 'USAGE')
-"""
-)
-
 
 def _text(statement: sql.Composable) -> sql.Literal:
     return sql.Literal(statement.as_string(None))
@@ -279,38 +264,6 @@ def _set_aside(operations: Operations, op: DropIndexConcurrentlyOp) -> None:
     operations.migration_context.opts["federation_set_aside"] = True
 
 
-def drop_set_aside(config: Config, connection: Connection) -> None:
-    """Drop the indexes that committed steps have dropped concurrently, each in a session of its own.
-
-    ``connection`` to the hospital's database is only asked whether there are any. Since their steps are done, a failure
-    is a warning, and keeps none of the others: the next run drops it.
-    """
-    drops = connection.execute(ddl(_DROP_SET_ASIDE)).scalars().all()
-    connection.rollback()
-    for drop in drops:
-        _drop(config, drop)
-
-
-def _drop(config: Config, drop: str) -> None:
-    try:
-        with connect(config, "local") as session:
-            session.execution_options(isolation_level="AUTOCOMMIT")
-            session.execute(ddl(sql.SQL(drop)))
-    except FederationError as error:
-        _LOG.warning("federation: a dropped index is there under another name until the next run drops it: %s", error)
-
-
-def is_set_aside(name: str) -> bool:
-    """Whether an index of this name is one that is still to be dropped, as far as a release is concerned gone."""
-    return re.fullmatch("federation_dropped_[0-9]+", name) is not None
-
-
-def drop_set_aside_offline(context: MigrationContext) -> None:
-    """The same at the end of ``--sql``, where its steps have dropped any."""
-    if context.opts.pop("federation_set_aside", False):
-        context.impl.static_output(_gexec(_DROP_SET_ASIDE))
-
-
 def _may_leave(operations: Operations, name: str) -> bool:
     """Whether to go on, after the step was found to have written nothing.
 
@@ -347,14 +300,14 @@ def _execute_each(operations: Operations, query: sql.Composable) -> None:
     """Send each statement that ``query`` returns, on its own as CONCURRENTLY asks; in ``--sql`` psql does it."""
     context = operations.migration_context
     if context.as_sql:
-        context.impl.static_output(_gexec(query))
+        context.impl.static_output(gexec(query))
         return
     assert context.connection is not None  # noqa: S101  # online there is one
     for statement in context.connection.execute(ddl(query)).scalars().all():
         operations.execute(ddl(sql.SQL(statement)))
 
 
-def _gexec(query: sql.Composable) -> str:
+def gexec(query: sql.Composable) -> str:
     """For psql, which runs each statement that the query returns."""
     return query.as_string(None).strip() + "\n\\gexec"
 

@@ -13,9 +13,9 @@ from typing import Any, NoReturn
 
 import pytest
 
+from federation.check import check
 from federation.config import Config
 from federation.databases import SIDES
-from federation.drift.check import check
 from federation.errors import Side
 from federation.lockstep import Releases, downgrade, upgrade
 from federation.testing import exposure, offline

@@ -15,9 +15,9 @@ from psycopg import sql
 from federation.administration import bootstrap
 from federation.administration.bootstrap import link_roles
 from federation.administration.bootstrap.statement import Statement
+from federation.check import check
 from federation.config import Config
 from federation.databases import connect
-from federation.drift.check import check
 from federation.environments import preconditions
 from federation.errors import PreconditionMissing, Refused, Side
 from federation.roles import settings

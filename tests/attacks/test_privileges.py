@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
+from federation.check import check
 from federation.databases import SIDES
-from federation.drift.check import check
 from federation.lockstep import upgrade
 
 if TYPE_CHECKING:

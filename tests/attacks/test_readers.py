@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
+from federation.check import check
 from federation.config import Config
-from federation.drift.check import check
 
 if TYPE_CHECKING:
     from deployments import Deployment

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from federation.administration.analyze import analyze
-from federation.drift.check import check
+from federation.check import check
 from federation.errors import PreconditionMissing, Refused
 from federation.servers.pair import SITE_ID
 

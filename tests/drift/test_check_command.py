@@ -10,8 +10,8 @@ import pytest
 from click.testing import CliRunner, Result
 from deployments import copy_root
 
+from federation.check import check
 from federation.cli import main
-from federation.drift.check import check
 from federation.lockstep import upgrade
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from deployments import copy_root
 
-from federation.drift.check import check
+from federation.check import check
 from federation.errors import Refused
 from federation.lockstep import downgrade, upgrade
 from federation.scaffold import revision

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from federation.administration.analyze import analyze
-from federation.drift.check import check
+from federation.check import check
 from federation.errors import Refused
 from federation.lockstep import downgrade, upgrade
 from federation.scaffold import revision

@@ -37,8 +37,8 @@ from deployments import ALL
 from hypothesis import HealthCheck, Phase, example, given, settings
 from psycopg import sql
 
+from federation.check import check
 from federation.config import Config, PolicyConfig
-from federation.drift.check import check
 from federation.lockstep import downgrade, upgrade
 from federation.scaffold import revision
 from federation.servers import find_binaries

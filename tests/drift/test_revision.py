@@ -11,8 +11,8 @@ from click.testing import CliRunner
 from deployments import copy_root
 
 from federation import scaffold
+from federation.check import check
 from federation.cli import main
-from federation.drift.check import check
 from federation.errors import PendingChanges, Refused
 from federation.lockstep import Releases, downgrade, upgrade
 from federation.scaffold import revision

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from federation import plugin
-from federation.drift.check import check
+from federation.check import check
 from federation.errors import PreconditionMissing
 
 if TYPE_CHECKING:

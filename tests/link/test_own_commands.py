@@ -24,9 +24,9 @@ from waiting import until
 from federation import databases
 from federation.administration import link
 from federation.administration.analyze import analyze
+from federation.check import check
 from federation.config import Config
 from federation.databases import sessions
-from federation.drift.check import check
 from federation.errors import ReleasesDiffer, Unreachable
 from federation.lockstep import read_status, upgrade
 from federation.servers.proxy import Proxy

@@ -25,7 +25,7 @@ MODULES = (
     "federation.cli.status",
     "federation.cli.upgrade",
     "federation.environments.runtime",
-    "federation.lockstep.verification",
+    "federation.verification",
     "psycopg",
     "sqlalchemy.dialects.postgresql.psycopg",
 )

@@ -19,10 +19,10 @@ from pydantic import SecretStr
 from federation.databases import connect, run_lock
 from federation.errors import FederationError
 from federation.lockstep import Step, downgrade, lock_rules, upgrade
-from federation.lockstep.locks import BOOKS, Lock, StepLocks, strongest
-from federation.lockstep.preview import PlannedStep, plan_hash, preview
-from federation.lockstep.relations import Relations
-from federation.lockstep.tokens import statements_of
+from federation.lockstep.planned import PlannedStep, plan_hash, preview
+from federation.preview.locks import BOOKS, Lock, StepLocks, strongest
+from federation.preview.relations import Relations
+from federation.preview.tokens import statements_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from federation.administration import bootstrap
-from federation.drift.check import check
+from federation.check import check
 from federation.errors import VerificationFailed
 from federation.lockstep.repair import accept, repair
 

@@ -12,16 +12,16 @@ import chains_of_three as three
 import pytest
 from runs import AT_THE_GATE, add_note, at, gate, joined, rewrite, settings, start, until, waiting
 
+from federation.check import check
 from federation.databases import connect
-from federation.drift.check import check
 from federation.errors import Refused
 from federation.guard import storage
 from federation.lockstep import downgrade, run, upgrade
 from federation.lockstep.ahead import StepAhead
-from federation.lockstep.preview import preview
-from federation.lockstep.relations import Relations
-from federation.lockstep.rewrite_rules import rewrites
-from federation.lockstep.tokens import tokens_of
+from federation.lockstep.planned import preview
+from federation.preview.relations import Relations
+from federation.preview.rewrite_rules import rewrites
+from federation.preview.tokens import tokens_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

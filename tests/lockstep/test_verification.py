@@ -14,9 +14,10 @@ from runs import GATE, add_note, at, catalogs, gate, joined, mark, rewrite, unti
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
+from federation import verification
 from federation.databases import connect
 from federation.errors import ReleasesDiffer, VerificationFailed
-from federation.lockstep import downgrade, upgrade, verification
+from federation.lockstep import downgrade, upgrade
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from federation.administration import accounts
-from federation.drift.check import check
+from federation.check import check
 from federation.errors import PreconditionMissing
 from federation.lockstep import downgrade, upgrade
 

@@ -9,10 +9,10 @@ from alembic.operations import MigrateOperation
 from sqlalchemy import Column, Table
 
 from federation.config import IMPORTED
+from federation.drift.as_declared import view_was
 from federation.drift.catalog import ColumnFacts, Relation
 from federation.drift.finding import Finding
 from federation.drift.survey import Survey
-from federation.drift.was import view_was
 from federation.operations.bindings import BindBeforeWriteOp
 from federation.operations.foreign_tables import (
     AlterForeignTableOp,

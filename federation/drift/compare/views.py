@@ -9,10 +9,10 @@ from typing import Any
 from alembic.operations import MigrateOperation
 from sqlalchemy import Table
 
+from federation.drift.as_declared import view_was
 from federation.drift.catalog import Relation
 from federation.drift.finding import Finding
 from federation.drift.survey import Survey
-from federation.drift.was import view_was
 from federation.operations.views import CreateRLSViewOp, ReplaceRLSViewOp, RLSView
 
 OPTIONS = frozenset({"security_invoker=true", "check_option=cascaded"})

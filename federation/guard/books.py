@@ -10,9 +10,8 @@ from psycopg import sql
 from sqlalchemy.engine import Connection
 
 from federation.config import Config
-from federation.databases import ddl
+from federation.databases import asked, ddl
 from federation.errors import Refused, Side
-from federation.guard.mark import asked
 from federation.guard.offline import require_release
 
 SCHEMA = "federation"

@@ -6,28 +6,22 @@ Reads only, and locks nothing but the catalogs while they are read.
 from __future__ import annotations
 
 import hashlib
-import io
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from alembic.runtime.environment import EnvironmentContext
-from alembic.runtime.migration import MigrationStep
-
 from federation.config import Config
 from federation.databases import connect
-from federation.environments import alembic_config
-from federation.errors import FederationError, Side
-from federation.lockstep import lock_rules
-from federation.lockstep.locks import Lock, Rewrite, StepLocks, strongest
+from federation.errors import Side
 from federation.lockstep.plan import Direction, Step, steps_down, steps_up
-from federation.lockstep.relations import Relations
 from federation.lockstep.release import Releases
 from federation.lockstep.status import read_status
-from federation.lockstep.tokens import statements_of
+from federation.preview import lock_rules
+from federation.preview.locks import Lock, Rewrite, StepLocks, strongest
+from federation.preview.relations import Relations
+from federation.preview.statements import statements_of_migration
 
 
 @dataclass(frozen=True)
@@ -120,45 +114,13 @@ def planned(config: Config, releases: Releases, relations: Relations, step: Step
 
 
 def statements_of_step(config: Config, releases: Releases, step: Step) -> tuple[tuple[str, ...] | None, str | None]:
-    """What Alembic's offline mode writes for the step; or why it cannot.
-
-    As ``alembic upgrade --sql`` does it, but for reading the whole chain anew for each step.
-
-    https://alembic.sqlalchemy.org/en/latest/api/runtime.html#alembic.runtime.environment.EnvironmentContext
-    """
-    up, written = step.direction is Direction.UP, io.StringIO()
-    alembic, directory = alembic_config(config, step.side), releases.directories[step.side]
-    alembic.output_buffer = written
-    make = MigrationStep.upgrade_from_script if up else MigrationStep.downgrade_from_script
-    migration = make(directory.revision_map, releases.script(step.side, step.release))
-    before = releases.at(releases.position(step.release) - up) or "base"
-    try:
-        with EnvironmentContext(
-            alembic, directory, fn=lambda _rev, _context: [migration], as_sql=True, starting_rev=before
-        ):
-            directory.run_env()
-    except FederationError as error:
-        error.side, error.release = error.side or step.side, error.release or step.release
-        raise
-    except Exception as error:  # whatever a migration does that asks the database: it is said, and nothing runs
-        return None, f"its SQL depends on the database ({type(error).__name__}: {error})"
-    return tuple(_own(written.getvalue())), None
-
-
-_RUNNING = re.compile(r"^-- Running (?:upgrade|downgrade) .*$", re.MULTILINE)
-_VERSION = re.compile(r"(?:INSERT INTO|UPDATE|DELETE FROM) federation\.alembic_version\b")
-
-
-def _own(script: str) -> list[str]:
-    """The migration's own statements: from where it begins to where its version row is written.
-
-    Around and among them are those of the toolkit's books, which are the same for every step.
-    """
-    begun = _RUNNING.search(script)
-    found = statements_of(script[begun.end() :] if begun else script)
-    ends = [n for n, statement in enumerate(found) if _VERSION.match(statement)]
-    return [
-        statement
-        for statement in found[: ends[-1] if ends else None]
-        if "alembic_version" not in statement and "'federation.files'" not in statement
-    ]
+    """The statements of the step; or why they cannot be known."""
+    up = step.direction is Direction.UP
+    return statements_of_migration(
+        config,
+        step.side,
+        releases.directories[step.side],
+        releases.script(step.side, step.release),
+        up=up,
+        before=releases.at(releases.position(step.release) - up),
+    )

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 
 import sqlalchemy as sa
 
+from federation.check.row_counts import SMALL
 from federation.config import Config
 from federation.databases import connect
 from federation.drift.finding import Finding
-from federation.drift.row_counts import SMALL
 
 _KEPT = sa.text(
     """

@@ -14,9 +14,9 @@ from sqlalchemy import Column, DefaultClause, Table
 from sqlalchemy.schema import Constraint, Index
 
 from federation import guard
+from federation.check import kept_values, row_counts
 from federation.config import Config
 from federation.databases import SIDES, connect
-from federation.drift import kept_values, row_counts
 from federation.environments import alembic_config
 from federation.environments.chain import objects_by_position
 from federation.errors import FederationError, PendingChanges, Refused, Side

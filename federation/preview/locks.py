@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from federation.lockstep.relations import ForeignKey, Relation, Relations
-from federation.lockstep.tokens import Name, Token, read_by
+from federation.preview.relations import ForeignKey, Relation, Relations
+from federation.preview.tokens import Name, Token, read_by
 
 ACCESS_SHARE, ROW_SHARE, ROW_EXCLUSIVE = "ACCESS SHARE", "ROW SHARE", "ROW EXCLUSIVE"
 SHARE_UPDATE_EXCLUSIVE, SHARE, SHARE_ROW_EXCLUSIVE = "SHARE UPDATE EXCLUSIVE", "SHARE", "SHARE ROW EXCLUSIVE"

@@ -10,8 +10,8 @@ from __future__ import annotations
 import itertools
 import re
 
-from federation.lockstep.relations import Relation, Relations
-from federation.lockstep.tokens import Reader, Token
+from federation.preview.relations import Relation, Relations
+from federation.preview.tokens import Reader, Token
 
 _SERIAL = {"SMALLSERIAL", "SERIAL", "BIGSERIAL", "SERIAL2", "SERIAL4", "SERIAL8"}
 _CONSTRAINTS = {"CONSTRAINT", "PRIMARY", "UNIQUE", "CHECK", "FOREIGN", "EXCLUDE"}

@@ -8,8 +8,8 @@ from typing import TypeAlias
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from federation.lockstep.tokens import Name
 from federation.operations.locking import LOCKABLE
+from federation.preview.tokens import Name
 
 Relation: TypeAlias = tuple[str, str]
 """Schema and name."""

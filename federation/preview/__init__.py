@@ -1,0 +1,1 @@
+"""What a migration locks, rewrites, makes and drops, told before it runs."""
