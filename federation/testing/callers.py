@@ -14,7 +14,7 @@ from psycopg import sql
 from federation.administration import accounts as listed
 from federation.errors import FederationError, PreconditionMissing, Side
 from federation.testing.pair import FederationPair
-from federation.testing.rows import Row, equal
+from federation.testing.rows import Row, equal, insert_into
 
 _READABLE = """
     SELECT c.relname FROM pg_class AS c
@@ -97,21 +97,14 @@ class Callers:
         changed = self._changed(table)
         new = {name: value for name, value in self._another(table).items() if name in columns}
         work = {
-            "SELECT": sql.SQL("SELECT FROM {view} WHERE {key}"),
-            "UPDATE": sql.SQL("UPDATE {view} SET {changed} = {changed} WHERE {key}"),
-            "INSERT": sql.SQL("INSERT INTO {view} ({names}) VALUES ({values})"),
-            "DELETE": sql.SQL("DELETE FROM {view} WHERE {key}"),
+            "SELECT": sql.SQL("SELECT FROM {} WHERE {}").format(view, equal(key)),
+            "UPDATE": _update(view, changed, key),
+            "INSERT": insert_into(view, new),
+            "DELETE": sql.SQL("DELETE FROM {} WHERE {}").format(view, equal(key)),
         }
-        for verb, statement in work.items():
+        for verb, command in work.items():
             if verb != "SELECT" and verb not in may:
                 continue
-            command = statement.format(
-                view=view,
-                key=equal(key),
-                changed=sql.Identifier(changed),
-                names=sql.SQL(", ").join(map(sql.Identifier, new)),
-                values=sql.SQL(", ").join(sql.Placeholder() * len(new)),
-            )
             try:
                 count = self._try(self.first, table, command, new if verb == "INSERT" else key, key)
             except psycopg.errors.ForeignKeyViolation as error:
@@ -273,21 +266,9 @@ class Callers:
         changed = self._changed(table)
         new = {column: value for column, value in self._another(table).items() if column in columns}
         attempts: dict[str, tuple[sql.Composed, Row]] = {
-            "change": (
-                sql.SQL("UPDATE {view} SET {changed} = {changed} WHERE {key}").format(
-                    view=view, changed=sql.Identifier(changed), key=equal(key)
-                ),
-                key,
-            ),
+            "change": (_update(view, changed, key), key),
             "delete": (sql.SQL("DELETE FROM {} WHERE {}").format(view, equal(key)), key),
-            "add": (
-                sql.SQL("INSERT INTO {} ({}) VALUES ({})").format(
-                    view,
-                    sql.SQL(", ").join(map(sql.Identifier, new)),
-                    sql.SQL(", ").join(sql.Placeholder() * len(new)),
-                ),
-                new,
-            ),
+            "add": (insert_into(view, new), new),
         }
         for verb, (statement, values) in attempts.items():
             try:
@@ -361,6 +342,12 @@ class Callers:
             f"no row of {self._name(table)} could be made that account {self.first} sees, so nothing is tested — "
             "say in a fixture federation_rows what its rows hold, and in federation_accounts its claims"
         )
+
+
+def _update(view: sql.Composable, column: str, key: Row) -> sql.Composed:
+    """Write an UPDATE that sets ``column`` of the row with ``key`` to what it is."""
+    name = sql.Identifier(column)
+    return sql.SQL("UPDATE {} SET {} = {} WHERE {}").format(view, name, name, equal(key))
 
 
 def _unreadable(error: psycopg.Error, name: str, side: Side) -> FederationError:

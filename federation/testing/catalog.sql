@@ -1,6 +1,7 @@
 -- One row an object: its name, and all that can differ between two of that name. The books that every chain keeps
 -- in schema federation stay when a database goes back to base, and are left out. A column's position counts in views
--- alone: a column that a table gets back is its last one.
+-- alone: a column that a table gets back is its last one. No privileges (NULL) means the built-in ones, which GRANT and
+-- REVOKE spell out.
 WITH
 n AS (
     SELECT oid, nspname, nspowner, nspacl FROM pg_namespace
@@ -17,7 +18,7 @@ a AS (
     WHERE a.attnum > 0 AND NOT a.attisdropped AND c.relkind <> 'S'
 )
 SELECT 'schema ' || quote_ident(nspname),
-    format('owned by %s, privileges %s', nspowner::regrole, ARRAY(SELECT x::text FROM unnest(nspacl) AS x ORDER BY 1))
+    format('owned by %s, privileges %s', nspowner::regrole, ARRAY(SELECT x::text FROM unnest(coalesce(nspacl, acldefault('n', nspowner))) AS x ORDER BY 1))
 FROM n WHERE nspname <> 'federation'
 UNION ALL
 SELECT format('%s %s',
@@ -25,7 +26,8 @@ SELECT format('%s %s',
             WHEN 'S' THEN 'sequence' ELSE 'table' END, c.oid::regclass),
     format('owned by %s, row-level security %s (forced: %s), options %s, privileges %s, comment %s%s',
         c.relowner::regrole, CASE WHEN c.relrowsecurity THEN 'on' ELSE 'off' END, c.relforcerowsecurity,
-        c.reloptions, ARRAY(SELECT x::text FROM unnest(c.relacl) AS x ORDER BY 1),
+        c.reloptions, ARRAY(SELECT x::text FROM unnest(coalesce(c.relacl,
+            acldefault(CASE c.relkind WHEN 'S' THEN 's' ELSE 'r' END::"char", c.relowner))) AS x ORDER BY 1),
         quote_nullable(obj_description(c.oid, 'pg_class')),
         CASE WHEN c.relkind IN ('v', 'm') THEN ', defined as ' || pg_get_viewdef(c.oid)
             WHEN c.relkind = 'f' THEN ', foreign options '
@@ -64,7 +66,7 @@ FROM pg_trigger AS t JOIN c ON c.oid = t.tgrelid WHERE NOT t.tgisinternal
 UNION ALL
 SELECT 'function ' || p.oid::regprocedure,
     format('owned by %s, privileges %s, %s', p.proowner::regrole,
-        ARRAY(SELECT x::text FROM unnest(p.proacl) AS x ORDER BY 1),
+        ARRAY(SELECT x::text FROM unnest(coalesce(p.proacl, acldefault('f', p.proowner))) AS x ORDER BY 1),
         CASE WHEN p.prokind IN ('f', 'p') THEN pg_get_functiondef(p.oid) END)
 FROM pg_proc AS p JOIN n ON n.oid = p.pronamespace
 WHERE NOT (n.nspname = 'federation' AND p.proname IN ('guard_version', 'settle'))
@@ -80,7 +82,7 @@ UNION ALL
 SELECT 'foreign server ' || quote_ident(s.srvname),
     format('owned by %s, options %s, privileges %s', s.srvowner::regrole,
         ARRAY(SELECT o FROM unnest(s.srvoptions) AS o WHERE o NOT LIKE 'dbname=%' ORDER BY 1),
-        ARRAY(SELECT x::text FROM unnest(s.srvacl) AS x ORDER BY 1))
+        ARRAY(SELECT x::text FROM unnest(coalesce(s.srvacl, acldefault('S', s.srvowner))) AS x ORDER BY 1))
 FROM pg_foreign_server AS s
 UNION ALL
 SELECT format('user mapping of %s for foreign server %I', m.usename, m.srvname),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -188,14 +188,7 @@ class Rows:
         """
         values = self.complete(table, given, parents)
         name = sql.Identifier(self.schema, table)
-        if values:
-            statement = sql.SQL("INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE VALUES ({}) RETURNING *").format(
-                name,
-                sql.SQL(", ").join(map(sql.Identifier, values)),
-                sql.SQL(", ").join(sql.Placeholder() * len(values)),
-            )
-        else:
-            statement = sql.SQL("INSERT INTO {} DEFAULT VALUES RETURNING *").format(name)
+        statement = sql.SQL("{} RETURNING *").format(insert_into(name, values, own_numbers=True))
         try:
             with self.connection.transaction(), self.connection.cursor(row_factory=dict_row) as cursor:
                 row = cursor.execute(statement, list(values.values())).fetchone()
@@ -276,6 +269,21 @@ class Rows:
 def _adapted(column: _Column, value: object) -> object:
     """JSON may be given as what it is in Python."""
     return Jsonb(value) if column.type in {"json", "jsonb"} and not isinstance(value, (str, Jsonb)) else value
+
+
+def insert_into(name: sql.Composable, columns: Collection[str], *, own_numbers: bool = False) -> sql.Composed:
+    """Write an INSERT with a placeholder for each column; ``own_numbers`` are also those of an identity column.
+
+    Without a column it inserts the defaults, since ``() VALUES ()`` is no SQL.
+    """
+    if not columns:
+        return sql.SQL("INSERT INTO {} DEFAULT VALUES").format(name)
+    return sql.SQL("INSERT INTO {} ({}) {}VALUES ({})").format(
+        name,
+        sql.SQL(", ").join(map(sql.Identifier, columns)),
+        sql.SQL("OVERRIDING SYSTEM VALUE " if own_numbers else ""),
+        sql.SQL(", ").join(sql.Placeholder() * len(columns)),
+    )
 
 
 def equal(row: Row) -> sql.Composed:

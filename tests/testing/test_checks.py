@@ -11,6 +11,7 @@ from deployments import OTHER
 
 from federation.config import Config
 from federation.testing import checks
+from federation.testing.callers import Callers
 from federation.testing.databases import Databases
 
 if TYPE_CHECKING:
@@ -256,6 +257,64 @@ def test_a_hospital_that_breaks_an_older_cloud_is_named(
     sentence = said(checks.test_older_clouds_read_and_write, databases, "0001", ACCOUNTS, {}, pytestconfig)
     assert sentence.startswith("cloud at 0001, local at 0002: INSERT on public.pets fails as authenticated (")
     assert 'null value in column "chip"' in sentence
+
+
+BREAKS = 'breaks_older_clouds = "every pet has a chip from here on"'
+
+
+def test_a_release_may_say_that_it_breaks_older_clouds(
+    databases: Databases, project: Project, pytestconfig: pytest.Config
+) -> None:
+    """Without the mark the check fails: test_a_hospital_that_breaks_an_older_cloud_is_named."""
+    project.edit(LOCAL_2, "sa.Text())", "sa.Text(), nullable=False)")
+    project.edit(CLOUD_2, "sa.Text())", "sa.Text(), nullable=False)")
+    project.edit(LOCAL_2, 'down_revision = "0001"', f'down_revision = "0001"\n{BREAKS}')
+    checks.test_older_clouds_read_and_write(databases, "0001", ACCOUNTS, {}, pytestconfig)
+
+
+def test_a_release_that_breaks_older_clouds_says_why(
+    databases: Databases, project: Project, pytestconfig: pytest.Config
+) -> None:
+    project.edit(LOCAL_2, 'down_revision = "0001"', 'down_revision = "0001"\nbreaks_older_clouds = True')
+    sentence = said(checks.test_older_clouds_read_and_write, databases, "0001", ACCOUNTS, {}, pytestconfig)
+    assert sentence == 'local: 0002: breaks_older_clouds has no reason — write breaks_older_clouds = "why"'
+
+
+def test_a_table_whose_columns_all_may_be_left_out_passes(databases: Databases, project: Project) -> None:
+    """An INSERT without columns is DEFAULT VALUES."""
+    project.edit(LOCAL_1, OWN_ROWS, """op.create_policy("all_rows", table, using="true")""")
+    for file in (LOCAL_1, CLOUD_1):
+        project.edit(file, '"user_id", sa.Uuid(), nullable=False', '"user_id", sa.Uuid()')
+        project.edit(file, '"name", sa.Text(), nullable=False', '"name", sa.Text()')
+    project.edit("federation.toml", 'exported = ["pets", "visits"]', 'exported = ["pets"]')
+    callers: list[Callers] = []
+    with databases.make_pair() as pair:
+        callers.append(Callers(pair, ACCOUNTS, {}))
+        assert callers[0].rows.complete("pets", {}) == {}
+        assert list(callers[0].works("pets")) == []
+        assert [one for one in callers[0].leaks("pets", shared=True) if "syntax error" in one] == []
+
+
+GRANT = "GRANT USAGE ON SCHEMA extra TO federation_link"
+
+
+@pytest.mark.parametrize("undone", [True, False])
+def test_a_privilege_that_is_given_and_taken_back_is_no_difference(
+    databases: Databases, project: Project, *, undone: bool
+) -> None:
+    """After GRANT and REVOKE the server spells out what it took for granted before."""
+    project.edit(
+        LOCAL_1, "    op.create_local_binding(", '    op.execute("CREATE SCHEMA extra")\n    op.create_local_binding('
+    )
+    project.edit(LOCAL_2, UP_2, f'{UP_2}\n    op.execute("{GRANT}")')
+    if undone:
+        revoke = GRANT.replace("GRANT", "REVOKE").replace(" TO ", " FROM ")
+        drop = 'op.drop_column("pets", "chip")'
+        project.edit(LOCAL_2, drop, f'{drop}\n    op.execute("{revoke}")')
+        checks.test_each_release_up_down_and_up_leaves_the_same_catalogs(databases, "0002")
+    else:
+        sentence = said(checks.test_each_release_up_down_and_up_leaves_the_same_catalogs, databases, "0002")
+        assert "0002: after downgrade() schema extra is owned by hospital_owner, privileges {" in sentence
 
 
 def test_a_file_that_asks_the_database_is_named(databases: Databases, project: Project) -> None:
