@@ -144,9 +144,10 @@ def _differences(side: Side, diff: tuple[Any, ...]) -> Iterator[Difference]:
                     yield Difference(side, mark, "foreign column", f"{schema}.{table}.{name}")
         case ("bind_before_write", schema, table):
             yield Difference(side, "+", "trigger", f"{schema}.{table}.bind_before_write")
-        case ("add_grant" | "remove_grant" as kind, _, schema, name, privileges, roles):
+        case ("add_grant" | "remove_grant" as kind, of, schema, name, privileges, roles):
+            where = f"schema {name}" if of == "SCHEMA" else f"{schema}.{name}"
             detail = f"{', '.join(privileges)} {'to' if kind == 'add_grant' else 'from'} {', '.join(map(str, roles))}"
-            yield Difference(side, _mark(kind), "grant", f"{schema}.{name}", detail)
+            yield Difference(side, _mark(kind), "grant", where, detail)
         case ("add_user_mapping", role, _, link_role):
             yield Difference(side, "+", "user mapping", role, f"as {link_role}")
         case (str(kind), *rest):

@@ -33,19 +33,27 @@ class Declared:
     def tables(self) -> tuple[Table, ...]:
         """The exported tables, those that others refer to first.
 
-        Raises PreconditionMissing when federation.toml exports a table that the metadata does not declare.
+        Raises PreconditionMissing when federation.toml exports a table that the metadata does not declare, or declares
+        in another schema.
         """
-        exported = self.config.tables.exported
+        exported, schema = self.config.tables.exported, self.config.tables.schema_
+        named = {table.name: table for table in self.metadata.sorted_tables if table.name in exported}
         found = tuple(
             table
             for table in self.metadata.sorted_tables
-            if table.name in exported and table.schema in {None, self.config.tables.schema_}
+            if table.name in exported and (table.schema or "public") == schema
         )
-        missing = set(exported) - {table.name for table in found}
+        missing = sorted(set(exported) - {table.name for table in found})
         if missing and self.config.tables.metadata is not None:
+            elsewhere = [name for name in missing if name in named]
+            if elsewhere:
+                raise PreconditionMissing(
+                    f"{self.config.tables.metadata} declares {', '.join(elsewhere)} in schema "
+                    f"{named[elsewhere[0]].schema or 'public'}, and tables.schema of federation.toml is {schema}",
+                    hint=f'declare them in that schema (MetaData(schema="{schema}")), or change tables.schema',
+                )
             raise PreconditionMissing(
-                f"federation.toml exports {', '.join(sorted(missing))}, which {self.config.tables.metadata} "
-                "does not declare",
+                f"federation.toml exports {', '.join(missing)}, which {self.config.tables.metadata} does not declare",
                 hint="declare the table, or take it off tables.exported",
             )
         return found

@@ -8,6 +8,7 @@ https://www.postgresql.org/docs/current/role-membership.html
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -101,6 +102,15 @@ def foreign_settings(connection: Connection, config: Config) -> list[Fault]:
         optional=sql.Literal(sorted(SUPERUSERS)),
     )
     return [Fault(*row) for row in _rows(connection, query)]
+
+
+def without_usage(connection: Connection, schema: str, names: Iterable[str]) -> list[str]:
+    """List the roles among ``names`` that lack USAGE on ``schema``; USAGE through PUBLIC or a membership counts."""
+    query = sql.SQL(
+        "SELECT r.rolname FROM pg_catalog.pg_roles AS r JOIN pg_catalog.pg_namespace AS n ON n.nspname = {} "
+        "WHERE r.rolname = ANY ({}) AND NOT has_schema_privilege(r.oid, n.oid, 'USAGE') ORDER BY 1"
+    ).format(sql.Literal(schema), sql.Literal(list(names)))
+    return [name for (name,) in _rows(connection, query)]
 
 
 def _rows(connection: Connection, query: sql.Composed) -> list[tuple[Any, ...]]:

@@ -110,8 +110,8 @@ def test_older_clouds_read_and_write(
 ) -> None:
     """A cloud at this release works with each later release of the hospital that it may meet.
 
-    Writes that the policies of the cloud's own release admit must work; those of shared tables may be refused. A release
-    whose local file sets ``breaks_older_clouds`` to a reason is left out, and so are those above it.
+    Writes that the policies of the cloud's own release admit must work; those of shared tables may be refused. Releases
+    from the first whose local file gives ``breaks_older_clouds`` a reason are left out.
     """
     releases = federation_databases.releases
     cloud = releases.position(federation_release)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,27 +10,46 @@ from uuid import UUID
 
 import psycopg
 import pytest
+import sqlalchemy as sa
+from deployments import Deployments
 
-from federation.administration import accounts
+from federation.administration import accounts, bootstrap
 from federation.check import check
+from federation.config import Config
+from federation.drift.declared import Declared
 from federation.errors import PreconditionMissing
 from federation.lockstep import downgrade, upgrade
+from federation.scaffold import revision
+from federation.testing import checks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from deployments import Deployment, Deployments
+    from deployments import Deployment
+
+    from federation.servers import Pair
 
 PATIENT, STAFF, PROVIDER, STRANGER = (f"00000000-0000-0000-0000-00000000000{n}" for n in "abcd")
 
 
+class Clinics(Deployments):
+    """Databases as bootstrap makes them for this app, and nothing done by hand."""
+
+    def __init__(self, pair: Pair) -> None:
+        super().__init__(pair)
+        self.file, self.label = Path(__file__).parent / "federation.toml", "clinics"
+
+
+@pytest.fixture(scope="module")
+def all_clinics(pair: Pair) -> Iterator[Clinics]:
+    with Clinics(pair) as databases:
+        yield databases
+
+
 @pytest.fixture
-def clinics(deployments: Deployments, monkeypatch: pytest.MonkeyPatch) -> Iterator[Deployment]:
-    """At base, with the app's schema on both sides, as its administrators have it."""
-    with deployments.at_base(Path(__file__).parent) as deployment:
-        for side in ("local", "cloud"):
-            with deployment.owner(side) as owner:
-                owner.execute("CREATE SCHEMA healthcare")
+def clinics(all_clinics: Clinics, monkeypatch: pytest.MonkeyPatch) -> Iterator[Deployment]:
+    """At base."""
+    with all_clinics.at_base(Path(__file__).parent) as deployment:
         deployment.enter(monkeypatch)
         yield deployment
 
@@ -134,6 +154,107 @@ def test_what_changes_behind_its_back_is_found(judged: Deployment) -> None:
         ("cloud", "~", "hospital's column", "patients.last_name"),
         ("local", "~", "table", "healthcare.patients"),  # the change of type has rewritten it
     ]
+
+
+@pytest.fixture
+def generating(clinics: Deployment, tmp_path: Path) -> Deployment:
+    """At base, in a folder with the declarations and without any release.
+
+    A generated binding acts as the account's role, which then needs the privileges itself.
+    """
+    here = Path(__file__).parent
+    for name in ("alembic.ini", "federation.toml", "healthcare_models.py"):
+        shutil.copy(here / name, tmp_path / name)
+    for side in ("local", "cloud"):
+        (tmp_path / "versions" / side).mkdir(parents=True)
+    toml = (tmp_path / "federation.toml").read_text()
+    link = '"@link" = ["SELECT", "INSERT", "UPDATE"]\n'
+    assert link in toml
+    (tmp_path / "federation.toml").write_text(toml.replace(link, link + link.replace('"@link"', "authenticated")))
+    clinics.root = tmp_path
+    return clinics
+
+
+def test_generated_releases_need_nothing_done_by_hand(generating: Deployment) -> None:
+    for message in ("the link", "tables"):
+        (written,) = revision(generating.config, message, autogenerate=True)
+        upgrade(generating.config)
+    grants = "op.grant(('USAGE',), 'healthcare', to=('authenticated', 'service_role'), kind='SCHEMA')"
+    assert grants in written.cloud.read_text()
+    assert "kind='SCHEMA'" not in written.local.read_text()  # bootstrap has granted it
+    assert check(generating.config) == []
+    accounts.add(generating.config, UUID(STAFF), {"clinic_id": "A"})
+    with caller(generating, STAFF) as cursor:
+        names = "patient_id, first_name, last_name, clinic_id"
+        cursor.execute(f"INSERT INTO healthcare.patients ({names}) VALUES ('1', 'A', 'B', 'A')")
+    assert seen(generating, STAFF) == (["A"], [])
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        seen(generating, None, "anon")
+    before = [generating.dump(side) for side in ("local", "cloud")]
+    downgrade(generating.config, "0001")
+    upgrade(generating.config)
+    assert [generating.dump(side) for side in ("local", "cloud")] == before
+
+
+def test_a_schema_that_nobody_may_use_is_found(judged: Deployment) -> None:
+    with judged.owner("local") as hospital, judged.owner("cloud") as cloud:
+        hospital.execute("REVOKE USAGE ON SCHEMA healthcare FROM federation_link")
+        cloud.execute("REVOKE USAGE ON SCHEMA healthcare FROM authenticated")
+    found = {(item.side, item.mark, item.what, item.name, item.detail) for item in check(judged.config)}
+    assert ("local", "+", "grant", "schema healthcare", "USAGE to LINK") in found
+    assert ("cloud", "+", "grant", "schema healthcare", "USAGE to authenticated") in found
+
+
+def test_what_the_owner_may_not_grant_is_the_administrators(judged: Deployment) -> None:
+    with judged.superuser("local") as hospital:
+        hospital.execute("ALTER SCHEMA healthcare OWNER TO postgres")
+        hospital.execute("GRANT USAGE, CREATE ON SCHEMA healthcare TO hospital_owner")
+        hospital.execute("REVOKE USAGE ON SCHEMA healthcare FROM federation_link")
+    (found,) = [item for item in check(judged.config) if item.what == "schema"]
+    statement = "an administrator runs GRANT USAGE ON SCHEMA healthcare TO federation_link"
+    assert (found.side, found.mark, found.name) == ("local", "~", "healthcare")
+    assert found.detail == f"cannot be used by federation_link: {statement}"
+
+
+def test_a_link_role_that_may_not_use_the_schema_is_named_before_anything_runs(clinics: Deployment) -> None:
+    with clinics.owner("local") as owner:
+        owner.execute("REVOKE USAGE ON SCHEMA healthcare FROM federation_service")
+    with pytest.raises(PreconditionMissing, match="role federation_service may not use schema healthcare") as refused:
+        upgrade(clinics.config)
+    assert "federation bootstrap local" in str(refused.value)
+    bootstrap.apply(clinics.config, "local")
+    upgrade(clinics.config)
+
+
+def test_a_metadata_of_another_schema_is_refused() -> None:
+    config = Config.load(Path(__file__).parent / "federation.toml", {})
+    metadata = sa.MetaData()
+    for name in config.tables.exported:
+        sa.Table(name, metadata, sa.Column("id", sa.Uuid(), primary_key=True))
+    with pytest.raises(PreconditionMissing) as refused:
+        _ = Declared(config, metadata).tables
+    assert str(refused.value) == (
+        "healthcare_models:metadata declares patients, prior_auth_requests in schema public, and tables.schema of "
+        'federation.toml is healthcare — declare them in that schema (MetaData(schema="healthcare")), or change '
+        "tables.schema"
+    )
+
+
+ACCOUNTS: dict[str, dict[str, object]] = {
+    "00000000-0000-0000-0000-000000000001": {"clinic_id": "A"},
+    "00000000-0000-0000-0000-000000000acc": {"clinic_id": "B"},
+}
+
+
+def test_the_kits_checks_pass_in_a_schema_of_its_own(all_clinics: Clinics, pytestconfig: pytest.Config) -> None:
+    checks.test_check_is_clean_at_head(all_clinics)
+    checks.test_no_table_without_policies_is_exposed(all_clinics)
+    for release in all_clinics.releases.ids:
+        checks.test_each_release_up_down_and_up_leaves_the_same_catalogs(all_clinics, release)
+        checks.test_older_clouds_read_and_write(all_clinics, release, ACCOUNTS, {}, pytestconfig)
+    for table in ("patients", "prior_auth_requests"):
+        checks.test_every_view_answers(all_clinics, table)
+        checks.test_two_accounts_see_and_change_only_their_own_rows(all_clinics, table, ACCOUNTS, {}, pytestconfig)
 
 
 def test_without_the_apps_schema_nothing_begins(clinics: Deployment) -> None:

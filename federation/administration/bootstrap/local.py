@@ -12,6 +12,7 @@ from federation.administration.bootstrap.owners import (
     create_owner,
     create_schema,
     grant_membership,
+    grant_usage,
     role_exists,
     who_owns,
 )
@@ -69,6 +70,7 @@ def statements(config: Config) -> Iterator[Statement]:
         ),
     )
     yield from create_schema(config, owner)
+    yield from grant_usage(config, (link, service, *config.roles.callers))
     yield from set_settings(config, database)
     yield from give_back(config, "local")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from psycopg import pq, sql
 
@@ -70,11 +70,14 @@ def create_database(config: Config, side: Side) -> Statement:
 
 
 def create_schema(config: Config, owner: str) -> Iterator[Statement]:
-    """The owner makes the app's tables or views in their own schema; ALL ON DATABASE does not include that."""
+    """Make the schema of the app's tables or views, as the owner's, so that its releases can grant USAGE on it.
+
+    The owner of a database may create schemas in it, but may not create in a schema that somebody else owns.
+    """
     schema = config.tables.schema_
     yield Statement(
-        f"schema {schema}",
-        sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(schema)),
+        f"schema {schema}, which belongs to the owner",
+        sql.SQL("CREATE SCHEMA {} AUTHORIZATION {}").format(sql.Identifier(schema), sql.Identifier(owner)),
         unless=sql.SQL("SELECT 1 FROM pg_namespace WHERE nspname = {}").format(sql.Literal(schema)),
     )
     yield Statement(
@@ -84,6 +87,19 @@ def create_schema(config: Config, owner: str) -> Iterator[Statement]:
             "SELECT 1 WHERE has_schema_privilege({0}, {1}, 'USAGE') AND has_schema_privilege({0}, {1}, 'CREATE')"
         ).format(sql.Literal(owner), sql.Literal(schema)),
     )
+
+
+def grant_usage(config: Config, names: Iterable[str]) -> Iterator[Statement]:
+    """Let each role use the schema of the app's tables: without USAGE, no privilege on a table counts."""
+    schema = config.tables.schema_
+    for name in names:
+        yield Statement(
+            f"{name} may use schema {schema}",
+            sql.SQL("GRANT USAGE ON SCHEMA {} TO {}").format(sql.Identifier(schema), sql.Identifier(name)),
+            unless=sql.SQL("SELECT 1 WHERE has_schema_privilege({}, {}, 'USAGE')").format(
+                sql.Literal(name), sql.Literal(schema)
+            ),
+        )
 
 
 def grant_membership(member: str, role: str, why: str) -> Iterator[Statement]:

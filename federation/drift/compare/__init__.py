@@ -24,6 +24,7 @@ from federation.drift.compare import (
     removed_columns,
     roles,
     row_security,
+    schema_usage,
     serial,
     servers,
     site_checks,
@@ -39,6 +40,7 @@ Comparator: TypeAlias = Callable[[Survey], Iterator[MigrateOperation]]
 
 COMPARATORS: dict[Side, tuple[Comparator, ...]] = {
     "local": (
+        schema_usage.compare,
         row_security.compare,
         site_checks.compare,
         policies.compare,
@@ -53,6 +55,7 @@ COMPARATORS: dict[Side, tuple[Comparator, ...]] = {
         servers.compare,
         user_mappings.compare,
         foreign_tables.compare,
+        schema_usage.compare,
         views.compare,
         removed_columns.compare,
         statistics.compare,

@@ -11,7 +11,6 @@ down_revision = None
 
 def upgrade() -> None:
     op.create_local_binding("v1")
-    op.grant(("USAGE",), "healthcare", to=(LINK, SERVICE), kind="SCHEMA")
     op.create_table(
         "patients",
         sa.Column("id", sa.Uuid(), server_default=sa.text("gen_random_uuid()"), nullable=False),
@@ -39,5 +38,4 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.drop_table("patients", schema="healthcare")
-    op.revoke(("USAGE",), "healthcare", from_=(LINK, SERVICE), kind="SCHEMA")
     op.drop_local_binding("v1")
