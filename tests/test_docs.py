@@ -31,7 +31,8 @@ from federation.servers import Pair
 README = ROOT / "README.md"
 BLOB = "https://github.com/alembic-federation/alembic-federation/blob/main/"
 RAW = "https://raw.githubusercontent.com/alembic-federation/alembic-federation/main/"
-DOCS = sorted((ROOT / "docs").glob("*.md"))
+DOCS = sorted((ROOT / "docs").rglob("*.md"))
+PAGES = [README, *DOCS]
 BEFORE_BOOTSTRAP = {"adopt"}
 """Pages that begin on servers that nobody has prepared; the others begin at base."""
 
@@ -118,7 +119,7 @@ def test_a_page_that_says_something_else_would_be_seen() -> None:
     assert first_missing(page[1].shown, "a first\nthird\n") == "first"
 
 
-@pytest.mark.parametrize("page", [README, *DOCS], ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_every_block_is_run_or_says_that_it_is_not(page: Path) -> None:
     text = page.read_text()
     kinds = re.findall(r"^```(\w*)\n.*?^```$", text, re.MULTILINE | re.DOTALL)
@@ -129,7 +130,7 @@ def test_every_block_is_run_or_says_that_it_is_not(page: Path) -> None:
         assert kinds.count("sh") == text.count("<!-- not run -->\n```sh\n")
 
 
-@pytest.mark.parametrize("page", [README, *DOCS], ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_every_command_and_option_named_in_a_page_exists(page: Path) -> None:
     for span in re.findall(r"`federation ([^`]+)`", page.read_text()):
         command: click.Command = main
@@ -177,7 +178,7 @@ def test_the_readme_names_every_variable() -> None:
     assert set(re.findall(r"FEDERATION_\w+", first_column)) == {*config._VARIABLES, "FEDERATION_PG_BIN"}
 
 
-@pytest.mark.parametrize("page", [README, *DOCS], ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_every_test_and_page_that_a_page_names_exists(page: Path) -> None:
     text = page.read_text()
     for file, name in re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", text):
@@ -197,6 +198,30 @@ def test_every_test_and_page_that_a_page_names_exists(page: Path) -> None:
         headings = re.findall(r"^#+ (.+)$", linked.read_text(), re.MULTILINE)
         slugs = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
         assert not anchor or anchor in slugs, target
+
+
+def sentences(page: str) -> list[str]:
+    """The sentences of a page's prose: no code, no table, no heading, and a span of code is one word."""
+    prose = re.sub(r"^(```|~~~~)\w*\n.*?^\1$|<!--.*?-->|^\|.*?$|^#.*?$", "\n", page, flags=re.MULTILINE | re.DOTALL)
+    prose = re.sub(
+        r"^\[[\w-]+\]: .*$|`[^`]+`", lambda found: "code" if found[0][0] == "`" else "", prose, flags=re.MULTILINE
+    )
+    prose = re.sub(r"!?\[([^\]]*)\](?:\([^)]*\)|\[[\w-]+\])", r"\1", prose)
+    paragraphs = re.split(r"\n\s*\n|^\s*(?:[-*]|\d+\.) ", prose, flags=re.MULTILINE)
+    found = (part.strip() for paragraph in paragraphs for part in re.split(r"(?<=[.?!])[*_)]*\s", paragraph))
+    return [sentence for sentence in found if re.search(r"\w", sentence)]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_sentences_are_short(page: Path) -> None:
+    """At most 20 words on average."""
+    lengths = [len(re.findall(r"[\w’'-]+", sentence)) for sentence in sentences(page.read_text())]
+    assert sum(lengths) / len(lengths) <= 20, sorted(lengths)
+
+
+def test_a_long_sentence_would_be_seen() -> None:
+    page = "# A head\n\nOne `federation up` [two](x.md). Three:\nfour.\n\n- five\n\n```sh\na b c.\n```\n| a | b |\n"
+    assert sentences(page) == ["One code two.", "Three:\nfour.", "five"]
 
 
 def test_the_readmes_links_work_on_pypi() -> None:

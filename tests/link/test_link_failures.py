@@ -1,4 +1,4 @@
-"""A dead or silent hospital: an error within the bound of docs/operate.md, never an empty list, and then it heals.
+"""A dead or silent hospital: an error within the bound of docs/failures.md, never an empty list, and then it heals.
 
 The callers are what PostgREST's pool holds: connections that stay open, one transaction a request. The servers are
 this module's own, since they are killed and frozen.

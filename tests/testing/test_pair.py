@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from federation.testing.pair import FederationPair
 
 CONNECT_TIMEOUT = 5.0
-"""Seconds that the cloud tries to connect (docs/operate.md)."""
+"""Seconds that the cloud tries to connect (docs/failures.md)."""
 
 hospital = factories.postgresql("federation_local_noproc")
 cloud = factories.postgresql("federation_cloud_noproc")
@@ -251,7 +251,7 @@ def test_a_hospital_that_falls_silent_in_a_transaction_is_an_error(federation_pa
     )
 
     def speak_when_it_is_too_late(link: Proxy, pid: int) -> None:
-        """Up to 16 the cloud's server waits for the hospital even to cancel the query: docs/operate.md."""
+        """Up to 16 the cloud's server waits for the hospital even to cancel the query: docs/failures.md."""
         try:
             until(lambda: cloud_.execute(waits, [pid]).rowcount)
         finally:
