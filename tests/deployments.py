@@ -77,7 +77,7 @@ class Deployment(FederationPair):
         if session is None or session.closed:
             session = self._lookers[side] = self.superuser(side)
         cursor = session.execute(query, parameters or None)  # type: ignore[arg-type]
-        return cursor.fetchall() if cursor.description else []
+        return [] if cursor.description is None else cursor.fetchall()  # no column is an answer, too
 
     @cached_property
     def _lookers(self) -> dict[Side, psycopg.Connection[Any]]:
