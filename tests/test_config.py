@@ -49,6 +49,7 @@ def test_a_secret_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         load(tmp_path, FEDERATION_LINK_PASSWORD_FILE="/nowhere")
 
 
+@pytest.mark.claim("S35")
 @pytest.mark.parametrize("toml", ['[link]\npassword = "x"', f'local_url = "{LOCAL}"'])
 def test_secrets_in_the_file_are_refused(tmp_path: Path, toml: str) -> None:
     with pytest.raises(PreconditionMissing, match="secrets do not belong in a file"):

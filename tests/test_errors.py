@@ -102,6 +102,7 @@ def test_a_servers_hint_to_drop_a_table_is_not_repeated(federated: Deployment) -
     assert "FEDERATION_CLOUD_URL" in str(ours.hint)
 
 
+@pytest.mark.claim("S37")
 def test_a_row_in_an_errors_detail_is_not_repeated(federated: Deployment) -> None:
     with pytest.raises(psycopg.errors.NotNullViolation) as raised, federated.owner("local") as owner:
         owner.execute(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import subprocess
 import sys
@@ -10,14 +9,9 @@ from pathlib import Path
 
 import pytest
 from deployments import ROOT
+from tool import tool
 
-TOOL = ROOT / "tools" / "draw.py"
-spec = importlib.util.spec_from_file_location("draw", TOOL)
-assert spec is not None
-assert spec.loader is not None
-draw = importlib.util.module_from_spec(spec)
-sys.modules["draw"] = draw  # which dataclasses asks for
-spec.loader.exec_module(draw)
+draw = tool("draw")
 
 CHARACTER = 7.6
 """Pixels that a character of 13 px takes at most, on average."""
@@ -25,7 +19,9 @@ CHARACTER = 7.6
 
 def test_the_pictures_in_the_repository_are_what_the_tool_draws() -> None:
     assert {path.name for path in (ROOT / "docs" / "design").glob("*.svg")} == set(draw.PICTURES)
-    done = subprocess.run([sys.executable, str(TOOL), "--check"], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "tools" / "draw.py"), "--check"], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
 
 

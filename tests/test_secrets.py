@@ -36,6 +36,7 @@ def logs(pair: Pair) -> str:
     return pair.local.log_text() + pair.cloud.log_text()
 
 
+@pytest.mark.claim("S33")
 def test_no_password_is_in_the_servers_logs(deployment: Deployment) -> None:
     """With log_statement = all, every duration, and verbose errors; every command that handles one has run."""
     bootstrap.apply(deployment.config, "local")
@@ -48,6 +49,7 @@ def test_no_password_is_in_the_servers_logs(deployment: Deployment) -> None:
     assert [password for password in passwords(deployment) if password in text] == []
 
 
+@pytest.mark.claim("S33")
 def test_a_failing_mapping_leaves_no_password_in_the_log_either(deployment: Deployment) -> None:
     """A statement that fails is logged, as the CONTEXT of its error too."""
     upgrade(deployment.config, "0001")
@@ -67,6 +69,7 @@ def test_a_bare_statement_would_be_in_the_log(deployment: Deployment) -> None:
     assert "planted-hunter2" in logs(deployment.pair)
 
 
+@pytest.mark.claim("S33")
 def test_no_password_is_in_ps_nor_printed(deployment: Deployment) -> None:
     seen: set[str] = set()
     done = threading.Event()
@@ -101,6 +104,7 @@ def test_no_password_is_in_ps_nor_printed(deployment: Deployment) -> None:
     assert [password for password in passwords(deployment) if password in text] == []
 
 
+@pytest.mark.claim("S33")
 def test_no_password_is_in_a_file_that_stays(deployment: Deployment) -> None:
     """Not in the servers' folders either, but for the catalogs themselves: a password is stored in user mappings."""
     upgrade(deployment.config)

@@ -125,6 +125,7 @@ def test_the_local_script_and_apply_do_the_same_and_so_does_a_second_run(pair: P
     assert is_ready(printed, "local")
 
 
+@pytest.mark.claim("S21")
 def test_the_link_roles_can_do_little_and_are_bounded(pair: Pair) -> None:
     bootstrap.apply(local(pair, "bounded"), "local")
     with pair.local.connect() as connection:
@@ -231,6 +232,7 @@ def test_no_password_is_printed_or_logged(pair: Pair) -> None:
             assert form not in log
 
 
+@pytest.mark.claim("S21")
 @pytest.mark.parametrize("right", ["BYPASSRLS", "SUPERUSER", "REPLICATION", "IN ROLE pair_bypass"])
 def test_a_link_role_that_row_level_security_does_not_judge_is_refused(pair: Pair, psql: Psql, right: str) -> None:
     name = f"unjudged_{right.split()[0].lower()}"

@@ -110,6 +110,7 @@ def test_a_wrong_password_does_not_replace_the_right_one(federated: Deployment) 
     assert mappings(federated) == before
 
 
+@pytest.mark.claim("S29")
 def test_a_database_that_does_not_list_the_site_is_refused(federated: Deployment) -> None:
     other = Config.model_validate(
         {**federated.config.model_dump(by_alias=True), "site_id": "00000000-0000-0000-0000-0000000000ff"}

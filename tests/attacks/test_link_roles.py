@@ -115,6 +115,7 @@ def put(federated: Deployment, plant: ExitStack, planted: Planted) -> None:
     federated.look(planted.side, planted.plant)
 
 
+@pytest.mark.claim("S22")
 @pytest.mark.parametrize("name", PLANTED)
 def test_a_role_that_is_more_than_it_must_be_is_refused_everywhere(
     federated: Deployment, plant: ExitStack, name: str
@@ -189,6 +190,7 @@ def test_who_made_a_link_role_beforehand_is_named(federated: Deployment, plant: 
     assert any("role early_link was made by creator, who may make members of it" in note for note in notes)
 
 
+@pytest.mark.claim("S23", "N2")
 def test_settings_that_the_link_role_planted_are_found_and_reset(federated: Deployment, plant: ExitStack) -> None:
     """Who once had the password gives the role settings that outlive it: here a role that others' policies let in."""
     plant.callback(bootstrap.apply, federated.config, "local")
@@ -220,6 +222,7 @@ def test_a_limit_that_is_missing_is_found(federated: Deployment, plant: ExitStac
     ]
 
 
+@pytest.mark.claim("S21")
 @pytest.mark.parametrize("dbname", ["postgres", "template1"])
 def test_the_limits_hold_in_every_database_of_the_server(federated: Deployment, plant: ExitStack, dbname: str) -> None:
     user, password = federated.config.link_login("link")
@@ -234,6 +237,7 @@ def test_the_limits_hold_in_every_database_of_the_server(federated: Deployment, 
         assert link.execute("SHOW statement_timeout").fetchone() == ("0",)
 
 
+@pytest.mark.claim("S32")
 def test_a_notice_of_the_hospital_stays_out_of_the_clouds_log(federated: Deployment, plant: ExitStack) -> None:
     federated.look(
         "local",
@@ -270,6 +274,7 @@ def second_site(federated: Deployment) -> dict[str, str]:
     }
 
 
+@pytest.mark.claim("S24")
 def test_link_roles_of_another_site_on_the_server_are_refused(federated: Deployment, plant: ExitStack) -> None:
     """Its cloud would be locked out by the new passwords, and who has these would read its rows."""
     second = second_site(federated)
@@ -303,6 +308,7 @@ def test_where_they_are_not_refused_the_first_site_is_locked_out(
     assert dark.value.sqlstate == "08001"
 
 
+@pytest.mark.claim("S24")
 def test_link_roles_of_another_site_are_refused_whoever_owns_its_database(federated: Deployment) -> None:
     other = federated.environ | {"FEDERATION_SITE_ID": OTHER}
     with pytest.raises(Refused, match=f"link role {LINK} is in use by another site"):

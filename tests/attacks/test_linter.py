@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+import pytest
 from deployments import ROOT
 
 if TYPE_CHECKING:
@@ -207,6 +208,7 @@ def explained(side: str) -> set[tuple[str, str]]:
     return {(lint, name) for lint, names in rows for name in re.findall(r"`([\w.]+)`", names)}
 
 
+@pytest.mark.claim("S38")
 def test_the_linter_finds_nothing_that_the_page_does_not_explain(federated: Deployment) -> None:
     with federated.superuser("cloud") as superuser:
         superuser.execute("BEGIN")
@@ -214,6 +216,7 @@ def test_the_linter_finds_nothing_that_the_page_does_not_explain(federated: Depl
         assert findings(superuser) == explained("cloud")
 
 
+@pytest.mark.claim("S38")
 def test_at_the_hospital_its_checks_find_nothing_that_the_page_does_not_explain(federated: Deployment) -> None:
     """The linter itself does not run there; the app's policies, which have moved there, came from where it does."""
     with federated.superuser("local") as superuser:

@@ -110,6 +110,7 @@ def answer(world: World, oracle: Oracle, names: Names, guess: str, caller: Calle
     return given.replace(guess, "\N{BULLET}")
 
 
+@pytest.mark.claim("S4")
 @pytest.mark.parametrize("oracle", ORACLES, ids=lambda oracle: oracle.name)
 def test_a_right_guess_and_a_wrong_one_are_answered_alike(world: World, oracle: Oracle) -> None:
     for caller in ATTACKERS:

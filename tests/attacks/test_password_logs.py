@@ -115,6 +115,7 @@ def ended(federated: Deployment, ending: str, verb: Verb, work: Callable[[], Non
     yield federated.pair.cloud.log_text()[already:]
 
 
+@pytest.mark.claim("S34")
 @each_verb
 @each_ending
 def test_a_mapping_that_is_ended_while_it_waits_leaves_no_password(
@@ -177,6 +178,7 @@ def kept(counted: Deployment, secret: str) -> int:
     return len(found)
 
 
+@pytest.mark.claim("S34")
 def test_a_password_that_the_statistics_would_keep_is_not_sent(counted: Deployment) -> None:
     """Who may not switch them off gives no password away, and is told what a superuser runs."""
     with pytest.raises(PreconditionMissing, match=r"pg_stat_statements\.track") as caught:

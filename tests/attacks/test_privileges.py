@@ -116,6 +116,7 @@ def test_as_a_release_makes_them_no_privilege_is_found(federated: Deployment) ->
     assert check(federated.config) == []
 
 
+@pytest.mark.claim("S25")
 @pytest.mark.usefixtures("stranger")
 @pytest.mark.parametrize("name", PLANTED)
 def test_a_grant_too_many_is_found_with_what_takes_it_back(federated: Deployment, name: str) -> None:
@@ -163,6 +164,7 @@ def generous(deployment: Deployment, side: Side) -> None:
             owner.execute(f"ALTER DEFAULT PRIVILEGES GRANT ALL ON {what} TO authenticated, PUBLIC")
 
 
+@pytest.mark.claim("S25")
 def test_default_privileges_give_nothing_of_what_a_release_makes(deployment: Deployment) -> None:
     for side in SIDES:
         generous(deployment, side)

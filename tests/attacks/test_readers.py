@@ -29,6 +29,7 @@ def named(config: Config) -> list[str]:
     return [d.name for d in check(config) if d.what == "role"]
 
 
+@pytest.mark.claim("N4")
 def test_a_member_of_pg_read_all_data_is_found_and_can_be_acknowledged(federated: Deployment, reader: str) -> None:
     assert check(federated.config) == []
     federated.look("cloud", f"GRANT pg_read_all_data TO {reader}")

@@ -274,6 +274,7 @@ def carry_out(world: World, attack: Attack, names: Names, callers: tuple[Caller,
     return "\n".join(seen)
 
 
+@pytest.mark.claim("S3")
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name)
 def test_nothing_of_another_account_comes_out(world: World, attack: Attack) -> None:
     output = carry_out(world, attack, OURS)
@@ -287,6 +288,7 @@ def test_the_same_attack_succeeds_on_the_naive_set_up(world: World, attack: Atta
     assert attack.counts or B.mark in output, output
 
 
+@pytest.mark.claim("S5")
 @pytest.mark.parametrize(
     "shadows", [JSONB_IN_PG_TEMP, UUID_IN_PG_TEMP, RELATIONS_IN_PG_TEMP], ids=["jsonb", "uuid", "tables"]
 )

@@ -219,6 +219,7 @@ SETTINGS = settings(
 )
 
 
+@pytest.mark.claim("S19")
 def test_each_caller_of_a_pool_sees_their_own_rows_whatever_the_others_do(world: World) -> None:
     sent = []
 
@@ -276,6 +277,7 @@ SEEN_THROUGH = {
 }
 
 
+@pytest.mark.claim("S19")
 @pytest.mark.parametrize("message", [True, False], ids=["one message", "statements"])
 @pytest.mark.parametrize("statements", SEEN_THROUGH.values(), ids=SEEN_THROUGH)
 def test_a_hospital_that_shows_all_to_everybody_would_be_found_out(

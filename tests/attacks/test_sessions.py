@@ -60,6 +60,7 @@ def switching(world: World, names: Names, mode: str, callers: tuple[Caller, ...]
     return seen
 
 
+@pytest.mark.claim("S13")
 @pytest.mark.parametrize("mode", ["auto", "force_generic_plan", "force_custom_plan"])
 def test_a_prepared_statement_serves_each_caller_of_a_pooled_connection_their_own_rows(world: World, mode: str) -> None:
     for caller, output in switching(world, OURS, mode, MANY):
@@ -78,6 +79,7 @@ def test_with_an_immutable_identity_a_prepared_statement_serves_the_firsts_rows_
         assert marks(request(connection, A, ["EXECUTE again"])) == {"B"}
 
 
+@pytest.mark.claim("S11")
 @pytest.mark.parametrize("second", [A, PATIENT, STRANGER], ids=lambda caller: caller.name)
 @pytest.mark.parametrize(
     "statement", ["SELECT id, name FROM {patients}", "UPDATE {patients} SET name = 'x' RETURNING id"]
@@ -104,6 +106,7 @@ def test_of_two_callers_in_one_transaction_the_second_gets_nothing(
     assert "another caller" not in naive
 
 
+@pytest.mark.claim("S12")
 def test_two_roles_in_one_transaction_see_what_each_may(world: World) -> None:
     read = OURS.fill("SELECT id FROM {patients}")
     with world.pooled() as connection:
@@ -119,6 +122,7 @@ def test_two_roles_in_one_transaction_see_what_each_may(world: World) -> None:
         assert "B" in marks(request(connection, ANON, [OPEN.fill("SELECT id FROM {patients}")]))
 
 
+@pytest.mark.claim("S12")
 def test_a_statement_that_mixes_own_rows_with_a_security_definer_function_keeps_them_apart(world: World) -> None:
     """The function counts all, as its author means it to; the caller's own part of the statement stays the caller's."""
     statement = "SELECT id, public.how_many() FROM {patients} WHERE public.how_many() > 0 ORDER BY id"
@@ -134,6 +138,7 @@ def test_a_statement_that_mixes_own_rows_with_a_security_definer_function_keeps_
         assert "B" in marks(request(connection, A, [OPEN.fill(statement)]))
 
 
+@pytest.mark.claim("S14")
 @pytest.mark.parametrize("between", [
     ["SAVEPOINT s", "SELECT 1/0", "ROLLBACK TO s"],
     ["SAVEPOINT s", "SELECT count(*) FROM {patients}", "ROLLBACK TO s"],
@@ -184,6 +189,7 @@ def test_a_bind_that_is_cancelled_in_its_midst_is_undone_on_both_sides(world: Wo
         assert marks(request(connection, A, [read])) == {"A"}
 
 
+@pytest.mark.claim("S14")
 def test_a_rolled_back_binding_and_its_role_are_gone_from_the_hospitals_session_too(world: World) -> None:
     """A policy TO authenticated that lets all through: who is listed takes the role, and gives it back."""
     everything = OURS.fill("SELECT id FROM {patients}")
@@ -212,6 +218,7 @@ def test_a_rolled_back_binding_and_its_role_are_gone_from_the_hospitals_session_
         assert marks(request(connection, STRANGER, [forged, everything])) == set()
 
 
+@pytest.mark.claim("S15")
 def test_a_cursor_is_its_openers_over_all_its_batches(world: World) -> None:
     """fetch_size is made 7: the rows come in more than forty batches, and the claims change between two of them."""
     with world.deployment.owner("cloud") as owner:
@@ -250,6 +257,7 @@ def test_a_cursor_is_its_openers_over_all_its_batches(world: World) -> None:
                 owner.execute(f"ALTER FOREIGN TABLE {table} OPTIONS (DROP fetch_size)")  # type: ignore[arg-type]
 
 
+@pytest.mark.claim("S15")
 def test_a_cursor_with_hold_holds_its_openers_rows_only(world: World) -> None:
     """What its opener left in the session is another matter: it outlives the transaction anywhere (docs/secure.md)."""
     hold = "DECLARE {0} CURSOR WITH HOLD FOR SELECT id FROM {1}"
@@ -262,6 +270,7 @@ def test_a_cursor_with_hold_holds_its_openers_rows_only(world: World) -> None:
         assert marks(ask(connection, "FETCH ALL FROM tutorial")) == {"A", "B", "patient"}
 
 
+@pytest.mark.claim("S15")
 def test_a_cursor_with_hold_that_service_role_would_fill_at_commit_is_refused(world: World) -> None:
     """Its scan began on the session of callers under row-level security, and nobody has been bound there."""
     with world.pooled() as connection:
@@ -276,6 +285,7 @@ def test_a_cursor_with_hold_that_service_role_would_fill_at_commit_is_refused(wo
     assert "B" in marks(seen[1])
 
 
+@pytest.mark.claim("S15")
 @pytest.mark.parametrize("bound", [False, True], ids=["nobody bound", "its opener bound"])
 def test_a_cursor_that_a_security_definer_function_reads_is_still_its_openers(world: World, bound: bool) -> None:
     """The function's owner bypasses row-level security; the rows are those of who opened the cursor, or none."""
@@ -314,6 +324,7 @@ def read_at_commit(world: World, names: Names, last: str) -> str:
         return request(connection, A, [names.fill(step) for step in steps], read_only=False, commit=True)
 
 
+@pytest.mark.claim("S11")
 def test_a_deferred_trigger_that_fires_under_anothers_claims_reads_nothing(world: World) -> None:
     ours, naive = (read_at_commit(world, names, claims(B)) for names in (OURS, NAIVE))
     assert "another caller is bound" in ours
@@ -321,6 +332,7 @@ def test_a_deferred_trigger_that_fires_under_anothers_claims_reads_nothing(world
     assert "B" in marks(naive)
 
 
+@pytest.mark.claim("N7")
 def test_a_deferred_trigger_reads_as_whom_its_postgresql_runs_it(world: World) -> None:
     """Up to 17 as the role of COMMIT, be it service_role; from 18 as the role that had queued it (docs/secure.md)."""
     seen = read_at_commit(world, OURS, "SET LOCAL ROLE service_role")
@@ -333,6 +345,7 @@ def test_a_deferred_trigger_reads_as_whom_its_postgresql_runs_it(world: World) -
     assert "B" in marks(read_at_commit(world, OPEN, "SET LOCAL ROLE service_role"))
 
 
+@pytest.mark.claim("S11")
 def test_claims_changed_in_the_midst_of_a_statement_bind_nobody_else(world: World) -> None:
     """One scan is the caller's; the next begins when its rows have changed the claims."""
     statement = (
@@ -346,6 +359,7 @@ def test_claims_changed_in_the_midst_of_a_statement_bind_nobody_else(world: Worl
     assert "B" in marks(naive)
 
 
+@pytest.mark.claim("S16")
 def test_two_transactions_of_one_message_have_one_time_and_two_callers(world: World) -> None:
     """transaction_timestamp() is the message's: the mark of the first would fit the second, if it were left behind."""
 
@@ -367,6 +381,7 @@ def test_two_transactions_of_one_message_have_one_time_and_two_callers(world: Wo
         assert "B" in marks(ask(connection, of(A, OPEN.patients)).rsplit("BEGIN", 1)[1])
 
 
+@pytest.mark.claim("S17")
 def test_a_mark_left_behind_for_a_transaction_to_come_binds_nobody(world: World) -> None:
     """Settings of the session outlive their author; the hospital then says that nobody is bound."""
     with world.pooled() as connection:
@@ -386,6 +401,7 @@ def test_a_mark_left_behind_for_a_transaction_to_come_binds_nobody(world: World)
         assert marks(request(connection, A, ["SELECT id FROM naive.by_setting"])) == {"B"}
 
 
+@pytest.mark.claim("S16")
 def test_plans_that_run_beside_each_other_bind_first(world: World) -> None:
     """Asynchronous scans in the cloud, parallel workers at the hospital."""
     union = "SELECT id FROM {patients} UNION ALL SELECT id FROM {queues} UNION ALL SELECT id FROM {patients}"
@@ -423,6 +439,7 @@ ODD_CLAIMS = [
 ]  # fmt: skip
 
 
+@pytest.mark.claim("S18")
 @pytest.mark.parametrize("given", ODD_CLAIMS, ids=lambda given: given[:40] or "empty")
 def test_odd_claims_are_nobodys(world: World, given: str) -> None:
     with world.pooled() as connection:
@@ -438,6 +455,7 @@ def test_odd_claims_are_nobodys(world: World, given: str) -> None:
         assert not world.leaks(output.replace(B.sub or "", ""))
 
 
+@pytest.mark.claim("S18")
 @pytest.mark.parametrize(
     "given", [f'{{"sub": "{STRANGER.sub}", "sub": "{A.sub}"}}', json.dumps({"sub": f"{{{A.sub}}}".upper()})]
 )
@@ -488,6 +506,7 @@ PARTS = [
 ]
 
 
+@pytest.mark.claim("S9")
 @pytest.mark.parametrize("part", PARTS)
 def test_nobody_calls_reads_or_changes_a_part_of_the_binding(world: World, part: str) -> None:
     with world.pooled() as connection:
@@ -503,6 +522,7 @@ def test_nobody_calls_reads_or_changes_a_part_of_the_binding(world: World, part:
     assert "ERROR" not in output or "remote SQL command" in output, output
 
 
+@pytest.mark.claim("S33")
 def test_the_links_passwords_are_read_by_the_owner_alone(world: World) -> None:
     options = "SELECT umoptions FROM pg_user_mappings; SELECT * FROM information_schema.user_mapping_options"
     ours = "SELECT umoptions FROM pg_user_mappings WHERE srvname = 'hospital'; " \
@@ -516,6 +536,7 @@ def test_the_links_passwords_are_read_by_the_owner_alone(world: World) -> None:
         assert "a password" in world.leaks(ask(owner, ours))
 
 
+@pytest.mark.claim("N15")
 def test_where_the_hospital_is_is_known_to_whoever_has_sql(world: World) -> None:
     """pg_foreign_server is everybody's to read: the address, and neither password nor link role (docs/secure.md)."""
     hospital = world.deployment.pair.local
@@ -528,6 +549,7 @@ def test_where_the_hospital_is_is_known_to_whoever_has_sql(world: World) -> None
             assert not world.leaks(output)
 
 
+@pytest.mark.claim("S10")
 def test_a_caller_without_a_mapping_who_bypasses_row_level_security_reads_nothing(world: World) -> None:
     """Such a role is not named to the hospital, and shares the session of those who are: it asks for nobody."""
     with world.deployment.superuser("cloud") as superuser:
@@ -552,6 +574,7 @@ def test_a_caller_without_a_mapping_who_bypasses_row_level_security_reads_nothin
     assert "B" in marks(naive)
 
 
+@pytest.mark.claim("N8")
 def test_what_the_planner_knows_is_how_many_rows_the_table_has(world: World) -> None:
     """ANALYZE's row count is in pg_class for everybody: of the table, not of an account (docs/secure.md)."""
     with world.pooled() as connection:

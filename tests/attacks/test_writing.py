@@ -130,6 +130,7 @@ ATTACKS = [
 ]
 
 
+@pytest.mark.claim("S6")
 @pytest.mark.parametrize("savepoints", [False, True], ids=["plain", "savepoints"])
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name)
 def test_the_victims_rows_are_neither_written_nor_returned(world: World, attack: Attack, savepoints: bool) -> None:
@@ -172,6 +173,7 @@ MOVES = {
 """Rows for another hospital or account, and whose policy lets the row through: they are refused by the view's check."""
 
 
+@pytest.mark.claim("S7")
 @pytest.mark.parametrize("move", MOVES)
 def test_no_row_is_put_or_moved_where_its_account_may_not_write(world: World, move: str) -> None:
     for caller in (*ATTACKERS, B):
@@ -203,6 +205,7 @@ POLICY_OF_THE_SITE = (
 )
 
 
+@pytest.mark.claim("S31")
 @pytest.mark.parametrize("caller", [A, SERVICE], ids=lambda caller: caller.name)
 @pytest.mark.parametrize("write", TO_ANOTHER_HOSPITAL)
 def test_the_hospitals_own_refusal_of_another_hospitals_row_carries_no_row(
@@ -218,6 +221,7 @@ def test_the_hospitals_own_refusal_of_another_hospitals_row_carries_no_row(
         assert "Asha" not in output
 
 
+@pytest.mark.claim("N14")
 @pytest.mark.parametrize("caller", [A, SERVICE], ids=lambda caller: caller.name)
 @pytest.mark.parametrize("write", TO_ANOTHER_HOSPITAL)
 def test_where_the_hospital_does_not_refuse_it_the_views_check_quotes_the_callers_row(
@@ -245,6 +249,7 @@ def test_where_the_hospital_does_not_refuse_it_the_views_check_quotes_the_caller
     assert quoted == [True, False]
 
 
+@pytest.mark.claim("N7")
 def test_a_caller_with_sql_can_lift_the_refusal_of_writes_of_both_kinds(world: World) -> None:
     """For their own transaction, by its mark: the refusal keeps an app from half a commit, and nobody from a row."""
     own = f"INSERT INTO {OURS.patients} (hospital_id, name, linked_user_id) VALUES ('{SITE_ID}', 'Asha', '{A.sub}')"
@@ -259,6 +264,7 @@ def test_a_caller_with_sql_can_lift_the_refusal_of_writes_of_both_kinds(world: W
     assert written == [(True, []), (False, [("Admitted",), ("Asha",)])]
 
 
+@pytest.mark.claim("S9")
 def test_a_grant_too_many_on_the_private_schema_opens_no_row(world: World) -> None:
     """The foreign tables are out of reach, and if they were not, the hospital would still ask who it is."""
     table = "federation_link.hospital_patients"
@@ -305,6 +311,7 @@ def test_a_grant_too_many_on_the_private_schema_opens_no_row(world: World) -> No
     assert all("permission denied" in output for output in parts)
 
 
+@pytest.mark.claim("N9")
 def test_a_unique_key_tells_that_it_is_taken_and_nothing_else(world: World) -> None:
     """As it does under row-level security anywhere; who guesses a uuid right has been told it."""
     with world.deployment.superuser("local") as superuser:

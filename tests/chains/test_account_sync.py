@@ -85,6 +85,7 @@ def test_the_nobody_account_cannot_be_synced(config: Config, federated: Deployme
         synced(config)
 
 
+@pytest.mark.claim("N3")
 def test_new_claims_and_roles_are_asked_about(config: Config, federated: Deployment) -> None:
     """The cloud's query could make anybody an admin: what no account has so far is for the hospital to admit."""
     asked: list[tuple[str, ...]] = []

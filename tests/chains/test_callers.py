@@ -83,6 +83,7 @@ def plant(deployment: Deployment) -> None:
         owner.execute("INSERT INTO hospital_patients (hospital_id, name) VALUES (%s, 'Asha')", [SITE_ID])
 
 
+@pytest.mark.claim("S7")
 def test_another_account_cannot_write(federated: Deployment) -> None:
     plant(federated)
     with (
@@ -100,6 +101,7 @@ def test_another_account_cannot_write(federated: Deployment) -> None:
         assert caller.execute("SELECT name FROM hospital_patients").fetchall() == [("Asha",)]
 
 
+@pytest.mark.claim("S7")
 def test_a_row_for_another_hospital_is_refused(federated: Deployment) -> None:
     plant(federated)
     for statement in (
@@ -113,6 +115,7 @@ def test_a_row_for_another_hospital_is_refused(federated: Deployment) -> None:
             caller.execute(statement)  # type: ignore[arg-type]
 
 
+@pytest.mark.claim("S8")
 def test_the_hospital_refuses_such_a_row_whatever_the_cloud_thinks(federated: Deployment) -> None:
     """The service's session, past the view's check option, still meets the site's CHECK."""
     with (
@@ -157,6 +160,7 @@ def two_users(federated: Deployment) -> Deployment:
     return federated
 
 
+@pytest.mark.claim("S1")
 def test_the_hospitals_policies_decide_about_each_row(two_users: Deployment) -> None:
     for sub, names in ((OTHER, ["Asha"]), ("00000000-0000-0000-0000-000000000003", ["Ravi"])):
         with two_users.as_user(sub, read_only=True) as caller:
@@ -168,6 +172,7 @@ def test_the_hospitals_policies_decide_about_each_row(two_users: Deployment) -> 
         assert caller.execute("SELECT count(*) FROM hospital_patients").fetchone() == (0,)
 
 
+@pytest.mark.claim("S11")
 def test_a_second_caller_in_one_transaction_is_refused_and_sees_none_of_the_firsts_rows(two_users: Deployment) -> None:
     seen: list[tuple[str, ...]] = []
     with (
@@ -183,6 +188,7 @@ def test_a_second_caller_in_one_transaction_is_refused_and_sees_none_of_the_firs
     assert seen == []
 
 
+@pytest.mark.claim("S17")
 def test_a_forged_mark_binds_nobody_and_the_hospital_says_so(federated: Deployment) -> None:
     plant(federated)
     with (
@@ -197,6 +203,7 @@ def test_a_forged_mark_binds_nobody_and_the_hospital_says_so(federated: Deployme
         caller.execute("SELECT * FROM hospital_patients").fetchall()
 
 
+@pytest.mark.claim("N2")
 def test_whoever_holds_the_links_password_can_name_a_listed_account_and_invent_none(federated: Deployment) -> None:
     plant(federated)
     config = federated.config
@@ -211,12 +218,14 @@ def test_whoever_holds_the_links_password_can_name_a_listed_account_and_invent_n
         assert link.execute("SELECT * FROM hospital_patients").fetchall() == []
 
 
+@pytest.mark.claim("S2")
 def test_a_removed_account_sees_nothing_from_its_next_transaction(two_users: Deployment) -> None:
     accounts.remove(two_users.config, uuid.UUID(OTHER))
     with two_users.as_user(OTHER, read_only=True) as caller:
         assert caller.execute("SELECT count(*) FROM hospital_patients").fetchone() == (0,)
 
 
+@pytest.mark.claim("S9")
 def test_callers_cannot_reach_the_foreign_tables_or_the_bindings_parts(federated: Deployment) -> None:
     for statement in (
         "SELECT count(*) FROM federation_link.hospital_patients",
@@ -230,6 +239,7 @@ def test_callers_cannot_reach_the_foreign_tables_or_the_bindings_parts(federated
             caller.execute(statement)  # type: ignore[arg-type]
 
 
+@pytest.mark.claim("S30")
 def test_no_value_of_a_patient_is_in_the_clouds_statistics(federated: Deployment) -> None:
     plant(federated)
     with federated.owner("cloud") as owner:
@@ -247,6 +257,7 @@ def test_no_value_of_a_patient_is_in_the_clouds_statistics(federated: Deployment
         assert superuser.execute(kept).fetchone() == (1,)
 
 
+@pytest.mark.claim("S26")
 def test_every_function_pins_its_search_path(federated: Deployment) -> None:
     loose = """
         SELECT p.oid::regprocedure::text FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
@@ -353,6 +364,7 @@ BY_SERVICE = """
 """
 
 
+@pytest.mark.claim("S20")
 def test_writes_of_both_kinds_in_one_transaction_are_refused(federated: Deployment) -> None:
     with federated.owner("cloud") as owner:
         owner.execute(BY_SERVICE)
@@ -377,6 +389,7 @@ def test_writes_of_both_kinds_in_one_transaction_are_refused(federated: Deployme
         assert caller.execute("SELECT count(*) FROM hospital_patients").fetchone() == (2,)
 
 
+@pytest.mark.claim("S31")
 def test_a_constraint_error_over_the_link_carries_no_row(federated: Deployment) -> None:
     """PostgreSQL leaves the row out of DETAIL under row-level security, and both link roles are under it."""
     plant(federated)

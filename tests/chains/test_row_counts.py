@@ -80,6 +80,7 @@ def statistics(deployment: Deployment) -> list[tuple[Any, ...]]:
     )
 
 
+@pytest.mark.claim("S30")
 def test_the_planner_may_know_the_site_and_nothing_else(filled: Deployment) -> None:
     config = knowing_the_site(filled.config)
     analyze(filled.config)
@@ -94,6 +95,7 @@ def test_the_planner_may_know_the_site_and_nothing_else(filled: Deployment) -> N
     analyze(filled.config)  # what was let in while it was wanted is no reason to refuse
 
 
+@pytest.mark.claim("S30")
 def test_another_sites_id_is_not_kept(filled: Deployment) -> None:
     with filled.owner("local") as owner:
         owner.execute("ALTER TABLE hospital_patients DROP CONSTRAINT hospital_patients_site_check")
@@ -107,6 +109,7 @@ def test_another_sites_id_is_not_kept(filled: Deployment) -> None:
     assert filled.look("cloud", targets, ["federation_link.hospital_patients"]) == [(0,)]
 
 
+@pytest.mark.claim("S30")
 def test_values_that_somebody_has_let_in_are_found_whatever_the_target_is_by_now(filled: Deployment) -> None:
     analyze(filled.config)
     with filled.owner("cloud") as owner:

@@ -40,6 +40,7 @@ def write_history(deployment: Deployment) -> None:
         )
 
 
+@pytest.mark.claim("S36")
 @pytest.mark.parametrize("environ", [{}, COLOURED], ids=["piped", "on a terminal"])
 def test_the_history_shows_a_reason_as_it_was_written(federated: Deployment, environ: dict[str, str]) -> None:
     write_history(federated)
@@ -49,6 +50,7 @@ def test_the_history_shows_a_reason_as_it_was_written(federated: Deployment, env
     assert is_harmless(shown.stdout)
 
 
+@pytest.mark.claim("S36")
 def test_json_is_one_object_on_one_line_and_gives_the_text_back(federated: Deployment) -> None:
     write_history(federated)
     shown = federated.federation("history", "--json")
@@ -56,6 +58,7 @@ def test_json_is_one_object_on_one_line_and_gives_the_text_back(federated: Deplo
     assert json.loads(shown.stdout)["history"][-1]["override"] == HOSTILE
 
 
+@pytest.mark.claim("S36")
 @pytest.mark.parametrize("environ", [{}, COLOURED], ids=["piped", "on a terminal"])
 def test_a_name_in_an_error_neither_crashes_nor_drives_the_terminal(
     federated: Deployment, environ: dict[str, str]

@@ -537,6 +537,7 @@ def test_a_foreign_column_that_nobody_declared_goes_in_a_contract_release(copied
     assert check(copied.config) == []
 
 
+@pytest.mark.claim("N1")
 @pytest.mark.parametrize("drift", REPORTED.values(), ids=REPORTED)
 def test_what_no_release_can_mend_is_found(federated: Deployment, drift: Drift) -> None:
     change(federated, drift)

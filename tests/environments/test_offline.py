@@ -83,6 +83,7 @@ def test_a_script_from_base_stops_at_a_database_that_holds_a_release(deployment:
     assert "the script takes base to 0001, and this database is at 0001" in result.stderr
 
 
+@pytest.mark.claim("S35")
 def test_a_password_may_come_as_a_psql_variable_and_hold_anything(deployment: Deployment) -> None:
     odd = r"""it's a "pass\word" with %s, :x, $$ and é"""
     environ = deployment.environ | {"FEDERATION_LINK_PASSWORD": odd}

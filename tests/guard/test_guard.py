@@ -332,6 +332,7 @@ def test_a_mark_that_was_left_high_is_set_by_the_command_that_status_names(guard
     assert mark(guarded) == "0002"
 
 
+@pytest.mark.claim("S28")
 def test_a_link_to_the_cloud_itself_is_refused_before_anything_is_imported(guarded: Deployment) -> None:
     """The link roles are given what they need there, too: nothing but the guard tells the two databases apart."""
     alembic(guarded, "local", "upgrade", "0001")
@@ -364,6 +365,7 @@ def test_a_link_to_the_cloud_itself_is_refused_before_anything_is_imported(guard
                 superuser.execute(f"DROP ROLE {user}")
 
 
+@pytest.mark.claim("S28")
 def test_a_link_to_another_sites_hospital_is_refused(guarded: Deployment) -> None:
     alembic(guarded, "local", "upgrade", "0001")
     result = guarded.run("alembic", "-n", "cloud", "upgrade", "0001", FEDERATION_SITE_ID=OTHER_SITE)
@@ -527,6 +529,7 @@ def test_a_stamp_is_guarded_over_all_the_releases_that_it_crosses(guarded: Deplo
     assert (entry["result"], entry["to_release"]) == ("stamped", "0001")
 
 
+@pytest.mark.claim("S27")
 def test_callers_reach_nothing_of_the_guard(guarded: Deployment) -> None:
     upgrade(guarded.config, "0001")
     for role in ("authenticated", "anon", "service_role"):
@@ -541,6 +544,7 @@ def test_callers_reach_nothing_of_the_guard(guarded: Deployment) -> None:
                 caller.execute(query)  # type: ignore[arg-type]
 
 
+@pytest.mark.claim("S27")
 def test_the_link_roles_may_move_the_mark_and_nothing_else_of_the_guard(guarded: Deployment) -> None:
     upgrade(guarded.config, "0001")
     environ = guarded.environ

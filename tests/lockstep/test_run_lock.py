@@ -116,6 +116,7 @@ def a_caller(deployment: Deployment) -> psycopg.Connection[tuple[object, ...]]:
     return session
 
 
+@pytest.mark.claim("N18")
 def test_a_caller_who_holds_the_advisory_key_stops_no_release(first: Deployment) -> None:
     with a_caller(first) as caller:
         caller.execute(TAKE_KEY)
@@ -135,6 +136,7 @@ def test_two_runs_still_exclude_each_other_while_a_caller_holds_the_key(first: D
             pytest.fail("two runs at once")
 
 
+@pytest.mark.claim("N18")
 def test_before_the_first_release_a_caller_who_holds_the_key_is_named(deployment: Deployment) -> None:
     """The control: there is no table to lock yet, and the key alone decides."""
     with a_caller(deployment) as caller:

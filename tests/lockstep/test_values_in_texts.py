@@ -96,6 +96,7 @@ def without_the_value(said: dict[str, str]) -> None:
     assert {way: text for way, text in said.items() if VALUE in text or VALUE.split()[0] in text} == {}
 
 
+@pytest.mark.claim("S37")
 @pytest.mark.parametrize(("statement", "named"), LOCALLY.values(), ids=LOCALLY)
 def test_a_value_that_the_server_quotes_is_in_none_of_the_toolkits_texts(
     tiny: Deployment, statement: str, named: str
@@ -119,6 +120,7 @@ def test_the_control_the_servers_own_messages_quote_it(tiny: Deployment) -> None
     assert VALUE not in f"{ours} {raised.value}"
 
 
+@pytest.mark.claim("S37")
 @pytest.mark.parametrize(
     ("state", "named"),
     [("P0001", "P0001 raise exception"), ("22000", "22000 data exception"), ("42501", "42501 insufficient privilege")],
@@ -149,6 +151,7 @@ def test_what_a_triggers_notice_says_is_not_repeated_and_the_guards_warning_is(t
     assert VALUE.split()[0] not in ran.stdout + ran.stderr
 
 
+@pytest.mark.claim("S37")
 @pytest.mark.parametrize(
     ("line", "named"),
     [
