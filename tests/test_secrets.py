@@ -62,6 +62,27 @@ def test_a_failing_mapping_leaves_no_password_in_the_log_either(deployment: Depl
     assert password not in text
 
 
+def test_a_mapping_that_fails_when_it_takes_the_password_leaves_none(deployment: Deployment) -> None:
+    """The words of an inner statement are the CONTEXT of its error: here an event trigger's."""
+    upgrade(deployment.config, "0001")
+    config = deployment.config
+    user, password = config.link_login("link")
+    deployment.look(
+        "cloud",
+        """
+        CREATE FUNCTION public.forbid() RETURNS event_trigger LANGUAGE plpgsql AS
+            $$ BEGIN RAISE EXCEPTION 'no changes today'; END $$;
+        CREATE EVENT TRIGGER forbid ON ddl_command_end WHEN TAG IN ('ALTER USER MAPPING')
+            EXECUTE FUNCTION public.forbid()
+        """,
+    )
+    with pytest.raises(Exception, match="P0001"), connect(config, "cloud") as connection:
+        send_mapping(connection, "CREATE", sql.SQL("authenticated"), "hospital", user, password)
+    text = logs(deployment.pair)
+    assert "no changes today" in text
+    assert password not in text
+
+
 def test_a_bare_statement_would_be_in_the_log(deployment: Deployment) -> None:
     """The negative control: what the tests above look for is found when it is there."""
     with deployment.superuser("cloud") as superuser:
