@@ -148,7 +148,103 @@ def two_databases() -> Drawing:
     return drawing
 
 
-PICTURES = {"two-databases.svg": two_databases}
+def lockstep() -> Drawing:
+    """Draw an upgrade over time: two commits, and what a run that is killed before, between or after them leaves."""
+    drawing = Drawing(
+        960, 380, "An upgrade commits at the hospital first and in the cloud second; each commit holds its version row."
+    )
+    drawing.box((20, 20, 920, 110), "side", "local")
+    drawing.box((20, 150, 920, 110), "side", "cloud")
+    drawing.box((180, 56, 250, 60), "local", "the step of 0005", "DDL, version row, history: COMMIT")
+    drawing.box((500, 186, 250, 60), "cloud", "the step of 0005", "DDL, version row, history: COMMIT")
+    drawing.box((790, 116, 130, 60), "plain", "verify", "both databases")
+    drawing.arrow((40, 86), (179, 86))
+    drawing.text(105, 76, "at 0004")
+    drawing.arrow((40, 216), (499, 216))
+    drawing.text(105, 206, "at 0004")
+    drawing.arrow((430, 86), (640, 86), (640, 185))
+    drawing.text(535, 76, "at 0005")
+    drawing.arrow((750, 216), (855, 216), (855, 177))
+    drawing.box((20, 290, 400, 70), "plain", "killed before the first COMMIT", "both are at 0004")
+    drawing.box((440, 290, 230, 70), "stop", "killed between the two", "next: federation upgrade 0005")
+    drawing.box((690, 290, 250, 70), "plain", "killed after the second", "both are at 0005")
+    return drawing
+
+
+def guard() -> Drawing:
+    """Draw the guard's row at the hospital, and the two triggers that write it before they read."""
+    drawing = Drawing(
+        960, 330, "Both sides write the hospital's guard row before they read the other side's release from it."
+    )
+    drawing.box((20, 20, 340, 290), "side", "cloud")
+    drawing.box((460, 20, 480, 290), "side", "local")
+    drawing.box((40, 60, 300, 60), "cloud", "federation.alembic_version", "0004 becomes 0005")
+    drawing.box((40, 160, 300, 60), "cloud", "trigger guard_version", "mark := 0005; is local_release enough?")
+    drawing.box((40, 250, 300, 44), "stop", "no: the transaction fails")
+    drawing.box((620, 60, 300, 60), "local", "federation.alembic_version", "0006 becomes 0005")
+    drawing.box((620, 160, 300, 60), "local", "trigger guard_version", "local_release := 0005; is the mark low?")
+    drawing.box((620, 250, 300, 44), "stop", "no: the transaction fails")
+    drawing.box(
+        (470, 60, 130, 160), "plain", "federation.guard", "one row:", "local_release", "cloud_release", "(the mark)"
+    )
+    drawing.arrow((190, 120), (190, 159))
+    drawing.arrow((190, 220), (190, 249))
+    drawing.arrow((770, 120), (770, 159))
+    drawing.arrow((770, 220), (770, 249))
+    drawing.arrow((340, 190), (469, 190))
+    drawing.arrow((620, 190), (601, 190))
+    drawing.text(410, 166, "the link")
+    drawing.text(410, 182, "one UPDATE")
+    return drawing
+
+
+def binding() -> Drawing:
+    """Draw how a query names its caller in the very session that its rows come from."""
+    drawing = Drawing(
+        960,
+        420,
+        "A query names its caller through a view of the hospital's list, in the session that its rows come from.",
+    )
+    drawing.box((20, 20, 400, 380), "side", "cloud")
+    drawing.box((540, 20, 400, 380), "side", "local")
+    drawing.box((40, 56, 360, 60), "plain", "SELECT … FROM patients", "role and request.jwt.claims, from PostgREST")
+    drawing.box((40, 146, 360, 60), "cloud", "view public.patients", "its predicate calls federation.bind_claims()")
+    drawing.box((40, 236, 170, 60), "cloud", "send()", "as the sender role")
+    drawing.box((230, 236, 170, 60), "cloud", "foreign scan", "as the caller")
+    drawing.box(
+        (40, 326, 360, 60), "plain", "one connection: the mapping of PUBLIC", "so both work in the same session"
+    )
+    drawing.arrow((220, 116), (220, 145))
+    drawing.arrow((125, 206), (125, 235))
+    drawing.arrow((315, 206), (315, 235))
+    drawing.arrow((125, 296), (125, 325))
+    drawing.arrow((315, 296), (315, 325))
+    drawing.text(112, 226, "1")
+    drawing.text(302, 226, "2")
+    drawing.box(
+        (560, 56, 360, 60), "local", "view federation.bind over the list of accounts", "selecting a row binds it"
+    )
+    drawing.box(
+        (560, 146, 360, 60), "local", "take(): account and role, for this transaction", "a second caller is refused"
+    )
+    drawing.box((560, 236, 360, 60), "local", "the app's policies", "auth.uid() reads the bound account's claims")
+    drawing.box((560, 326, 360, 60), "local", "tables", "rows that the policies allow")
+    drawing.arrow((400, 346), (450, 346), (450, 86), (559, 86))
+    drawing.arrow((400, 366), (559, 366))
+    drawing.text(490, 76, "1. who asks")
+    drawing.text(480, 386, "2. which rows")
+    drawing.arrow((740, 116), (740, 145))
+    drawing.arrow((740, 206), (740, 235))
+    drawing.arrow((740, 296), (740, 325))
+    return drawing
+
+
+PICTURES = {
+    "two-databases.svg": two_databases,
+    "lockstep.svg": lockstep,
+    "guard.svg": guard,
+    "binding.svg": binding,
+}
 
 
 def main() -> None:
