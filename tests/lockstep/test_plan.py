@@ -18,8 +18,9 @@ from pydantic import SecretStr
 
 from federation.databases import connect, run_lock
 from federation.errors import FederationError
-from federation.lockstep import Step, downgrade, lock_rules, upgrade
+from federation.lockstep import Step, downgrade, upgrade
 from federation.lockstep.planned import PlannedStep, plan_hash, preview
+from federation.preview import lock_rules
 from federation.preview.locks import BOOKS, Lock, StepLocks, strongest
 from federation.preview.relations import Relations
 from federation.preview.tokens import statements_of
