@@ -23,7 +23,7 @@ from federation.administration.last_seen import remember
 from federation.administration.link import LOG_IN
 from federation.check import kept_values
 from federation.config import Config
-from federation.databases import connect, ddl, naming_holders, over_the_link
+from federation.databases import ANALYZE_TIMEOUT, asking, connect, ddl, naming_holders, over_the_link
 from federation.errors import PreconditionMissing, Refused
 
 
@@ -86,7 +86,7 @@ def analyze(config: Config) -> list[Analyzed]:
                 with over_the_link(connection, config):
                     connection.execute(ddl(LOG_IN.format(name)))
                 with _site_column_known(connection, config, table):
-                    connection.execute(ddl(sql.SQL("ANALYZE {}").format(name)))
+                    connection.execute(asking(sql.SQL("ANALYZE {}").format(name), ANALYZE_TIMEOUT))
                 rows = connection.scalar(_ROWS, {"table": name.as_string(None)})
             done.append(Analyzed(table, int(rows), time.perf_counter() - started))
     remember(config)

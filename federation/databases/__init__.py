@@ -3,10 +3,12 @@
 from federation.databases.holders import naming_holders
 from federation.databases.run_lock import RUN_LOCK, RunLock, run_lock
 from federation.databases.sessions import (
+    ANALYZE_TIMEOUT,
     DATABASE_ERRORS,
     OLDEST_SERVER,
     SIDES,
     asked,
+    asking,
     connect,
     ddl,
     link_timeout,
@@ -15,12 +17,14 @@ from federation.databases.sessions import (
 )
 
 __all__ = [
+    "ANALYZE_TIMEOUT",
     "DATABASE_ERRORS",
     "OLDEST_SERVER",
     "RUN_LOCK",
     "SIDES",
     "RunLock",
     "asked",
+    "asking",
     "connect",
     "ddl",
     "link_timeout",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import socket
 import threading
 from collections.abc import Iterator
@@ -19,7 +18,7 @@ from psycopg.rows import TupleRow
 from sqlalchemy.engine import URL, Connection, Engine
 from sqlalchemy.engine.interfaces import ExecutionContext
 from sqlalchemy.pool import NullPool
-from sqlalchemy.schema import DDL
+from sqlalchemy.schema import DDL, ExecutableDDLElement
 
 from federation.config import Config
 from federation.errors import PreconditionMissing, Side, from_database
@@ -45,13 +44,8 @@ SLACK = 5.0
 ANALYZE_TIMEOUT = 3600.0
 """Seconds that ANALYZE may take: 15 fetches every row of a foreign table."""
 
-_ASKS = re.compile(r"\bIMPORT\s+FOREIGN\s+SCHEMA\b|\brequire_hospital\b|\bguard_version\s+IMMEDIATE\b")
-"""The statements of a step that ask the hospital, for its catalog and its guard; they are quick, or wait for it."""
-
-_ANALYZES = re.compile(r"\bANALYZE\b")
-
-_ASKS_AT_COMMIT = re.compile(r"\A\s*(INSERT INTO|UPDATE|DELETE FROM) federation\.alembic_version\b")
-"""The guard's trigger is deferred."""
+_ASKS = "federation_asks_hospital"
+"""The execution option of a statement that asks the hospital: the seconds that it has, 0 for `link_timeout`."""
 
 
 class Session(psycopg.Connection[TupleRow]):
@@ -116,14 +110,12 @@ def _engine(url: URL, connect_timeout: int, server: str, link_timeout: float) ->
         },
     )
 
-    def ask_in_time(cursor: psycopg.Cursor[Any], statement: str, parameters: Any, _context: ExecutionContext) -> bool:
-        """What asks the hospital, whoever sends it."""
-        if _ASKS_AT_COMMIT.search(statement):
-            cursor.connection.asked = server, link_timeout  # type: ignore[attr-defined]  # a Session
-        seconds = link_timeout if _ASKS.search(statement) else ANALYZE_TIMEOUT if _ANALYZES.search(statement) else None
+    def ask_in_time(cursor: psycopg.Cursor[Any], statement: str, parameters: Any, context: ExecutionContext) -> bool:
+        """Send a statement that `asking` has made; SQLAlchemy sends the others."""
+        seconds: float | None = context.execution_options.get(_ASKS)
         if seconds is None:
             return False
-        with _answered(cursor.connection, server, seconds):  # type: ignore[arg-type]  # a Session
+        with _answered(cursor.connection, server, seconds or link_timeout):  # type: ignore[arg-type]  # a Session
             cursor.execute(statement, parameters)
         return True
 
@@ -295,6 +287,15 @@ def _refuse_transaction_pooler(session: Session, database: Engine, pid: int, sid
             side=side,
             hint=f"set {variable} to the direct connection or to the session pooler (Supabase: port 5432, not 6543)",
         )
+
+
+def asking(statement: sql.Composable, seconds: float = 0) -> ExecutableDDLElement:
+    """A statement with which the cloud asks the hospital: its answer comes within ``seconds`` or is an error.
+
+    0 stands for `link_timeout`. The COMMIT that follows has as long. In a database without a link it is
+    a statement like others.
+    """
+    return ddl(statement).execution_options(**{_ASKS: seconds})
 
 
 def ddl(statement: sql.Composable) -> DDL:

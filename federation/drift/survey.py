@@ -24,7 +24,7 @@ from sqlalchemy.engine.interfaces import ReflectedColumn
 from sqlalchemy.engine.reflection import ObjectKind
 
 from federation.config import Config
-from federation.databases import ddl
+from federation.databases import asking, ddl
 from federation.drift.catalog import Relation, Server, Types, read_relations, read_server, read_types
 from federation.drift.declared import Declared, named_types, server_default
 from federation.errors import Refused, Side
@@ -301,7 +301,7 @@ def verbatim(text: str) -> sql.Composed:
 
 def _import(connection: Connection, config: Config, names: list[str]) -> dict[str, Relation]:
     connection.execute(
-        ddl(
+        asking(
             sql.SQL(
                 "CREATE SCHEMA federation_import; IMPORT FOREIGN SCHEMA {} LIMIT TO ({}) FROM SERVER {} INTO {}"
             ).format(

@@ -12,7 +12,7 @@ from alembic.runtime.migration import MigrationContext, MigrationInfo
 from psycopg import sql
 from sqlalchemy.engine import Connection, Row
 
-from federation.databases import ddl
+from federation.databases import asking, ddl
 from federation.errors import Refused, Side
 from federation.guard.storage import note
 
@@ -63,7 +63,7 @@ def record(*, ctx: MigrationContext, step: MigrationInfo, heads: set[Any], run_a
     if ctx.opts["federation_side"] == "local":
         ctx.execute(ddl(note(ctx.opts["federation"])))
     # The guard speaks now and not at COMMIT, where no statement_timeout would end its waiting for the hospital.
-    ctx.execute(ddl(sql.SQL("SET CONSTRAINTS federation.guard_version IMMEDIATE")))
+    ctx.execute(asking(sql.SQL("SET CONSTRAINTS federation.guard_version IMMEDIATE")))
 
 
 def record_repair(connection: Connection, release: str | None) -> None:

@@ -18,7 +18,7 @@ from sqlalchemy.engine import Connection
 
 from federation import guard, verification
 from federation.config import Config
-from federation.databases import SIDES, asked, connect, ddl, run_lock
+from federation.databases import SIDES, asked, asking, connect, run_lock
 from federation.environments import preconditions
 from federation.errors import ReleasesDiffer, Side
 from federation.lockstep import preflight
@@ -124,7 +124,7 @@ def _complete(config: Config, session: Connection, op: CreateLocalBindingOp | Cr
     for statement in statements_of(half(config, op).as_string(None)):
         savepoint = session.begin_nested()
         try:
-            session.execute(ddl(sql.SQL(statement.replace("{", "{{").replace("}", "}}")).format()))
+            session.execute(asking(sql.SQL(statement.replace("{", "{{").replace("}", "}}")).format()))
         except sa.exc.DBAPIError as error:
             if not isinstance(error.orig, psycopg.Error) or error.orig.sqlstate not in _IS_THERE:
                 raise

@@ -267,7 +267,7 @@ def half(config: Config, op: CreateLocalBindingOp | CreateCloudBindingOp) -> sql
 @Operations.implementation_for(CreateLocalBindingOp)
 @tells
 def _create(operations: Operations, op: CreateLocalBindingOp | CreateCloudBindingOp) -> None:
-    execute(operations, half(deployment(operations), op))
+    execute(operations, half(deployment(operations), op), asks_hospital=isinstance(op, CreateCloudBindingOp))
 
 
 @Operations.implementation_for(DropLocalBindingOp)

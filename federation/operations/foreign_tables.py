@@ -37,6 +37,7 @@ from psycopg import sql
 from sqlalchemy import Column
 
 from federation.config import IMPORTED
+from federation.databases import ANALYZE_TIMEOUT
 from federation.operations.locking import views_over
 from federation.operations.privileges import revoke_defaults
 from federation.operations.rendering import call, given
@@ -402,7 +403,7 @@ END $federation$
 @Operations.implementation_for(ImportForeignSchemaOp)
 @tells
 def _import(operations: Operations, op: ImportForeignSchemaOp) -> None:
-    execute(operations, _REQUIRE_HOSPITAL)
+    execute(operations, _REQUIRE_HOSPITAL, asks_hospital=True)
     execute(
         operations,
         sql.SQL("IMPORT FOREIGN SCHEMA {} LIMIT TO ({}) FROM SERVER {} INTO {}{}").format(
@@ -412,6 +413,7 @@ def _import(operations: Operations, op: ImportForeignSchemaOp) -> None:
             sql.Identifier(op.into),
             _import_options(op.options),
         ),
+        asks_hospital=True,
     )
     for table, columns in op.tables.items():
         made = {column.name: column for column in remade(columns)}
@@ -424,7 +426,8 @@ def _import(operations: Operations, op: ImportForeignSchemaOp) -> None:
         added = [action for column in made.values() for action in _added(column)]
         execute(operations, _alter(op.into, table, [*_statistics(kept, 0), *added]))
         name = sql.Identifier(op.into, table)
-        execute(operations, _ANALYZE.format(statement=sql.Literal(sql.SQL("ANALYZE {}").format(name).as_string(None))))
+        analyze = sql.Literal(sql.SQL("ANALYZE {}").format(name).as_string(None))
+        execute(operations, _ANALYZE.format(statement=analyze), asks_hospital=True, seconds=ANALYZE_TIMEOUT)
     execute(operations, revoke_defaults([sql.Identifier(op.into, table) for table in op.tables], op.into))
 
 
@@ -442,8 +445,8 @@ def _alter_table(operations: Operations, op: AlterForeignTableOp) -> None:
     if asked and op.ask:
         options = sql.Literal(_import_options(op.options).as_string(None))
         beside = _IMPORT_BESIDE.format(schema=sql.Literal(op.schema), table=sql.Literal(op.table), options=options)
-        execute(operations, _REQUIRE_HOSPITAL)
-        execute(operations, beside)
+        execute(operations, _REQUIRE_HOSPITAL, asks_hospital=True)
+        execute(operations, beside, asks_hospital=True)
         execute(operations, _expect(asked, op.table, "federation_import"))
         execute(operations, sql.SQL("DROP SCHEMA federation_import CASCADE"))
     actions = [_dropped(column) for column in op.drop]

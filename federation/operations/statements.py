@@ -14,7 +14,7 @@ from sqlalchemy.engine.interfaces import ReflectedColumn
 from sqlalchemy.sql.elements import ClauseElement, TextClause
 from sqlalchemy.types import TypeEngine
 
-from federation.databases import ddl
+from federation.databases import asking, ddl
 
 Columns = tuple[Column[Any], ...]
 
@@ -22,13 +22,18 @@ DIALECT: Dialect = postgresql.dialect(paramstyle="named")  # type: ignore[no-unt
 """How declarations are spelled; any other paramstyle would double a ``%`` in a name. Made once: it is slow to make."""
 
 
-def execute(operations: Operations, statement: sql.Composable) -> None:
-    """Send ``statement``, which psycopg.sql has quoted."""
+def execute(
+    operations: Operations, statement: sql.Composable, *, asks_hospital: bool = False, seconds: float = 0
+) -> None:
+    """Send ``statement``, which psycopg.sql has quoted.
+
+    ``asks_hospital``: it waits for the hospital, which has ``seconds`` for its answer, or `link_timeout`.
+    """
     context = operations.migration_context
     if context.as_sql:  # Alembic's own way there would make four spaces of a tab inside a value
         context.impl.static_output(statement.as_string(None).strip().rstrip(";") + ";")
     else:
-        operations.execute(ddl(statement))
+        operations.execute(asking(statement, seconds) if asks_hospital else ddl(statement))
 
 
 def type_sql(type_: TypeEngine[Any]) -> sql.SQL:

@@ -18,7 +18,10 @@ from typing import TYPE_CHECKING, Any
 import chains_of_three
 import pytest
 import sqlalchemy as sa
+from alembic.migration import MigrationContext
+from alembic.operations import Operations
 from frozen import frozen
+from psycopg import sql
 from waiting import until
 
 from federation import databases
@@ -29,6 +32,7 @@ from federation.config import Config
 from federation.databases import sessions
 from federation.errors import ReleasesDiffer, Unreachable
 from federation.lockstep import read_status, upgrade
+from federation.operations.statements import execute
 from federation.servers.proxy import Proxy
 
 if TYPE_CHECKING:
@@ -221,6 +225,38 @@ def test_a_silence_before_the_commit_of_a_step_that_imports_nothing_ends_the_upg
         with deployment.superuser("cloud") as superuser:
             until(lambda: not superuser.execute(WAITS, [0]).fetchall())
         assert upgrade(config, "0003").release == "0003"
+
+
+MENTIONS = (
+    "IMPORT FOREIGN SCHEMA is done by now",
+    "SELECT federation_private.require_hospital()",
+    "SET CONSTRAINTS federation.guard_version IMMEDIATE",
+    "ANALYZE comes later",
+)
+LIMIT = "DO $$ BEGIN ASSERT current_setting('statement_timeout') = '{}', current_setting('statement_timeout'); END $$"
+
+
+def test_a_migrations_own_sql_keeps_its_own_time_whatever_it_mentions(deployments: Deployments, tmp_path: Path) -> None:
+    statements = [
+        "SET LOCAL statement_timeout = '7min'",
+        *(f"/* {text} */ {LIMIT.format('7min')}" for text in MENTIONS),
+    ]
+    own = "; ".join(f"op.execute({statement!r})" for statement in statements)
+    chain = chains_of_three.CLOUD | {"0003": (own, "pass")}
+    with deployments.at_base(root=chains_of_three.write(tmp_path, cloud=chain)) as deployment:
+        assert upgrade(over(None, deployment)).release == "0003"
+
+
+@pytest.mark.parametrize(("seconds", "limit"), [(0, f"{TIMEOUT}s"), (90, "90s")])
+def test_an_operation_that_asks_the_hospital_has_the_links_time(
+    federated: Deployment, seconds: int, limit: str
+) -> None:
+    """The control of the test above: what is told decides, and no text."""
+    with databases.connect(over(None, federated), "cloud") as connection:
+        operations = Operations(MigrationContext.configure(connection))
+        limited = sql.SQL(LIMIT.format(limit))
+        execute(operations, limited, asks_hospital=True, seconds=seconds)
+        execute(operations, sql.SQL(LIMIT.format("0")))
 
 
 @pytest.mark.parametrize("check", ["1s", "0"])
