@@ -18,7 +18,7 @@ from federation.check import kept_values, row_counts
 from federation.config import Config
 from federation.databases import SIDES, connect
 from federation.environments import alembic_config
-from federation.environments.chain import objects_by_position
+from federation.environments.chain import read_chain
 from federation.errors import FederationError, PendingChanges, Refused, Side
 from federation.operations.objects import Objects, missing
 
@@ -102,7 +102,7 @@ def _check_declared(config: Config, side: Side) -> list[Difference]:
 def _objects(config: Config, side: Side) -> Objects | None:
     """What the newest release's chain has made."""
     directory = ScriptDirectory.from_config(alembic_config(config, side))
-    return objects_by_position(config, side, directory, tuple(directory.walk_revisions())[::-1])[-1]
+    return read_chain(config, side, directory, tuple(directory.walk_revisions())[::-1])[-1].objects
 
 
 def _missing(config: Config, side: Side, objects: Objects) -> list[Difference]:

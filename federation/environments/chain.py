@@ -1,9 +1,10 @@
-"""A chain, read without a database: what must be there at each of its releases."""
+"""A chain, read without a database: what each of its releases makes, and what must be there after it."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import wraps
 from typing import Any
 
@@ -19,29 +20,41 @@ from federation.operations.objects import Objects, after
 from federation.operations.told import TOLD
 
 
-def objects_by_position(
-    config: Config, side: Side, directory: ScriptDirectory, scripts: Sequence[Script]
-) -> list[Objects | None]:
-    """What must be there at base and after each of ``scripts``, which are the whole chain of ``side``, oldest first.
+@dataclass(frozen=True)
+class Position:
+    """A release of one chain, or base."""
 
-    One pass in Alembic's offline mode, in which the toolkit's operations do nothing but tell. None from the first
-    release on that asks its database something: what it makes is not known.
+    objects: Objects | None
+    """What must be there; None where a release asks its database what it is to make, and it cannot be known."""
+    told: tuple[MigrateOperation, ...] = ()
+    """The toolkit's operations of the release."""
+    own_sql: str = ""
+    """What the release sends besides them, its own SQL and that of Alembic's operations."""
+
+
+def read_chain(config: Config, side: Side, directory: ScriptDirectory, scripts: Sequence[Script]) -> list[Position]:
+    """Base and each of ``scripts``, which are the whole chain of ``side``, oldest first.
+
+    One pass in Alembic's offline mode, in which the toolkit's operations do nothing but tell. Of a release that asks
+    its database, and of those after it, the objects are None.
     """
     told: list[MigrateOperation] = []
+    written = io.StringIO()
     alembic = alembic_config(config, side, **{TOLD: told})
-    alembic.output_buffer = io.StringIO()
-    found: list[Objects | None] = [{}]
+    alembic.output_buffer = written
+    found = [Position({})]
 
     def read(migration: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(migration)
         def noted(**arguments: Any) -> None:
-            before = found[-1]
+            before, begun = found[-1].objects, written.tell()
             told.clear()
             try:
                 migration(**arguments)
             except Exception:  # a migration may raise anything where there is no database
                 before = None
-            found.append(None if before is None else after(before, told))
+            objects = None if before is None else after(before, told)
+            found.append(Position(objects, tuple(told), written.getvalue()[begun:]))
 
         return noted
 
@@ -55,5 +68,5 @@ def objects_by_position(
         with EnvironmentContext(alembic, directory, fn=steps, as_sql=True):
             directory.run_env()
     except FederationError:  # a setting is missing, the site's id for one
-        found += [None] * (len(scripts) + 1 - len(found))
+        found += [Position(None)] * (len(scripts) + 1 - len(found))
     return found

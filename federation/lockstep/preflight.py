@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -15,8 +14,8 @@ from federation.environments import preconditions
 from federation.errors import PreconditionMissing, Refused, Side, from_database
 from federation.lockstep.copies import refuse_copy
 from federation.lockstep.edited import edited_files
+from federation.lockstep.expected import Expected
 from federation.lockstep.plan import Direction, Step
-from federation.lockstep.release import Releases
 
 _LOG = logging.getLogger("federation")
 
@@ -41,7 +40,7 @@ _IN_THE_WAY = sa.text(
 
 def check(
     config: Config,
-    releases: Releases,
+    expected: Expected,
     steps: list[Step],
     sessions: dict[Side, Connection],
     *,
@@ -60,17 +59,17 @@ def check(
     if any(step.direction is Direction.UP for step in steps):
         for side, session in sessions.items():
             preconditions.require(session, config, side)
-        refuse_tables_in_the_way(config, "cloud", sessions["cloud"], releases, steps)
+        refuse_tables_in_the_way(config, "cloud", sessions["cloud"], expected, steps)
         if not no_hospital_yet:
             require_link(config, sessions["cloud"])
             refuse_copy(config, sessions["local"], sessions["cloud"])
         if at_base:
-            refuse_tables_in_the_way(config, "local", sessions["local"], releases, steps)
+            refuse_tables_in_the_way(config, "local", sessions["local"], expected, steps)
     for side, session in sessions.items():
-        for file in edited_files(releases, side, session):
+        for file in edited_files(expected.releases, side, session):
             _LOG.warning("federation: %s was edited after it ran: what it made is not what it says", file)
     for step in steps:
-        module = releases.script(step.side, step.release).module
+        module = expected.releases.script(step.side, step.release).module
         if step.direction is Direction.DOWN and not hasattr(module, "downgrade"):
             raise Refused(
                 "the step cannot be undone: its file has no downgrade()",
@@ -118,15 +117,15 @@ def require_link(config: Config, cloud: Connection) -> None:
 
 
 def refuse_tables_in_the_way(
-    config: Config, side: Side, connection: Connection, releases: Releases, steps: list[Step]
+    config: Config, side: Side, connection: Connection, expected: Expected, steps: list[Step]
 ) -> None:
-    """Raise Refused when something of an exported table's name stands where ``steps`` will make the toolkit's own.
+    """Raise Refused when something of an exported table's name stands where ``steps`` will make a relation.
 
-    Of tables that no file of theirs names nothing is made: the first release may hold the link alone.
+    A release need not make them all: the first one may hold the link alone.
     """
-    tables = config.tables
-    files = [Path(releases.script(side, step.release).path).read_text("utf-8") for step in steps if step.side == side]
-    names = [name for name in tables.exported if any(name in text for text in files)]
+    tables, releases = config.tables, expected.releases
+    made = [expected.makes(side, releases.position(step.release)) for step in steps if step.side == side]
+    names = [name for name in tables.exported if any((tables.schema_, name) in relations for relations in made)]
     found = connection.execute(_IN_THE_WAY, {"schema": tables.schema_, "names": names}).all()
     connection.rollback()
     if found:

@@ -136,7 +136,7 @@ class _Run:
             steps = plan(self.releases, local, cloud, position)
             self.unmarked = local == 0 and guard.mark(self.sessions["local"]) is None
             preflight.check(
-                self.config, self.releases, steps, self.sessions, at_base=local == 0, no_hospital_yet=self.unmarked
+                self.config, self.expected, steps, self.sessions, at_base=local == 0, no_hospital_yet=self.unmarked
             )
             drop_set_aside(self.config, self.sessions["local"])  # what a killed run has left
             self.to_base = direction is Direction.DOWN and position == 0

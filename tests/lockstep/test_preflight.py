@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import chains_of_three as three
 import pytest
 from runs import at, mark, rewrite
 
+from federation.errors import Refused
 from federation.lockstep import upgrade
 from federation.servers.pair import SITE_ID
 
@@ -105,3 +107,55 @@ def test_the_right_databases_are_taken(second: Deployment, command: str) -> None
     """The control."""
     result = second.run("federation", *command.split())
     assert result.returncode == 0, result.stderr
+
+
+LINK_ALONE = """op.execute("CREATE SCHEMA federation_link")
+    op.create_foreign_server("hospital")
+    op.create_user_mapping("public", "hospital", LINK)
+    op.create_user_mapping("current_user", "hospital", SERVICE)
+    op.create_cloud_binding("v1", server="hospital", callers=("authenticated", "service_role"))
+    op.execute("COMMENT ON SCHEMA federation_link IS 'for table note'")  # each note follows in 0002"""
+LONGER = 'op.create_table("note_log", sa.Column("id", sa.Uuid, primary_key=True))'
+IN_THE_CLOUD = f"op.create_rls_view({three.NOTE.format(more='')})"
+OWN_SQL = 'op.execute("CREATE TABLE note (id uuid, site uuid)")'
+
+
+@contextmanager
+def beside_the_apps_table(
+    deployments: Deployments, root: Path, side: str, *, local: str = "pass", cloud: str = "pass"
+) -> Iterator[Deployment]:
+    """A first release of the link alone, but for what is added, beside a table of an exported name on ``side``."""
+    binding = f'op.create_local_binding("v1")\n    {LONGER}\n    {local}'
+    chains = {"local": {"0001": (binding, "pass")}, "cloud": {"0001": (f"{LINK_ALONE}\n    {cloud}", "pass")}}
+    with deployments.at_base(three.write(root, **chains)) as deployment:
+        with deployment.owner(side) as owner:
+            owner.execute("CREATE TABLE public.note (id uuid, site uuid)")
+        yield deployment
+
+
+@each_side
+def test_a_table_that_a_release_only_mentions_is_not_in_its_way(
+    deployments: Deployments, tmp_path: Path, side: str
+) -> None:
+    with beside_the_apps_table(deployments, tmp_path, side) as deployment:
+        assert upgrade(deployment.config).release == "0001"
+
+
+@pytest.mark.parametrize(
+    ("side", "made"),
+    [
+        ("local", {"local": three.LOCAL["0001"][0].partition("\n")[2].strip()}),
+        ("local", {"local": OWN_SQL}),
+        ("cloud", {"cloud": IN_THE_CLOUD}),
+    ],
+    ids=["an operation of Alembic's", "SQL of its own", "an operation of the toolkit's"],
+)
+def test_a_table_that_a_release_makes_is_in_its_way(
+    deployments: Deployments, tmp_path: Path, side: str, made: dict[str, str]
+) -> None:
+    """The control of the test above."""
+    with beside_the_apps_table(deployments, tmp_path, side, **made) as deployment:
+        with pytest.raises(Refused, match=r"in the way: table public\.note") as raised:
+            upgrade(deployment.config)
+        assert raised.value.side == side
+        assert at(deployment) == (None, None)
