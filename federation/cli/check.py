@@ -7,11 +7,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 
 from federation.check import check
-from federation.cli.output import Result, common, styled
+from federation.cli.output import COLOURS, Result, common, styled
 from federation.config import Config
 from federation.errors import PendingChanges
-
-_COLOURS = {"+": "green", "~": "yellow", "-": "red"}
 
 
 @click.command("check")
@@ -24,7 +22,7 @@ def command(config: Config) -> Result:
     found = check(config)
     table = Table("", "side", "what", "name", "detail", box=None, pad_edge=False)
     for item in found:
-        table.add_row(styled(item.mark, _COLOURS[item.mark]), item.side, item.what, item.name, item.detail)
+        table.add_row(styled(item.mark, COLOURS[item.mark]), item.side, item.what, item.name, item.detail)
     shown: RenderableType = table if found else "both databases are as declared"
     if any(item.what in {"privilege", "grant"} for item in found):
         shown = Group(table, "`federation repair` grants and revokes what the releases do")

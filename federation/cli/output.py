@@ -35,6 +35,9 @@ SCHEMA_VERSION = 1
 for _library in ("psycopg", "sqlalchemy"):
     logging.getLogger(_library).addHandler(logging.NullHandler())
 
+COLOURS = {"+": "green", "~": "yellow", "-": "red"}
+"""Of the marks of what is made or missing, changed or otherwise, dropped or surplus."""
+
 _UNWRAPPED = 10_000
 """Columns of what is no terminal: a log's lines are not folded."""
 
@@ -107,13 +110,23 @@ def common(function: Callable[..., Result]) -> Callable[..., None]:
         else:
             if as_json:
                 _print_json(result.data)
-            elif isinstance(result.shown, str) and not out.is_terminal:
-                print(result.shown)  # noqa: T201  # SQL or exports: what is piped is what psql or a shell reads
             else:
-                out.print(result.shown, soft_wrap=isinstance(result.shown, str))
+                _print(result.shown)
             sys.exit(result.exit_code)
 
     return wrapper
+
+
+def _print(shown: RenderableType) -> None:
+    """Print a result; what is piped has no blanks at the end of its lines, which a table pads."""
+    if out.is_terminal:
+        out.print(shown, soft_wrap=isinstance(shown, str))
+    elif isinstance(shown, str):
+        print(shown)  # noqa: T201  # SQL or exports: what is piped is what psql or a shell reads
+    else:
+        with out.capture() as captured:
+            out.print(shown)
+        print("\n".join(line.rstrip() for line in captured.get().splitlines()))  # noqa: T201
 
 
 def _fail(error: FederationError, *, as_json: bool) -> None:

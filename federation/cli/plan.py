@@ -9,12 +9,13 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from federation.cli.output import Result, common, styled
+from federation.cli.output import COLOURS, Result, common, styled
 from federation.cli.steps import ReleaseCommand
 from federation.config import Config
 from federation.errors import PendingChanges
 from federation.lockstep import Direction
 from federation.lockstep.planned import PlannedStep, plan_hash, preview
+from federation.preview.changes import grouped
 
 
 @click.command("plan", cls=ReleaseCommand)
@@ -23,7 +24,11 @@ from federation.lockstep.planned import PlannedStep, plan_hash, preview
 @click.option("--sql", "with_sql", is_flag=True, help="Show the SQL of each step, to be read.")
 @common
 def command(config: Config, release: str, *, check: bool, with_sql: bool) -> Result:
-    """Show the steps that would bring both databases to RELEASE, up or down, and their locks. Writes nothing."""
+    """Show the steps that would bring both databases to RELEASE, up or down. Writes nothing.
+
+    A step's objects are marked: + is made, ~ changed, - dropped. Tables and columns that are dropped and hold values
+    are named with how many, then the locks.
+    """
     steps = preview(config, release)
     digest = plan_hash(steps)
     data = {"steps": [_data(item, with_sql=with_sql) for item in steps], "sha256": digest}
@@ -46,18 +51,23 @@ def _data(item: PlannedStep, *, with_sql: bool) -> dict[str, object]:
         "locks": [{"mode": lock.mode, "relation": ".".join(lock.relation)} for lock in item.locks],
         "rewrites": [{"table": ".".join(one.table), "rows": one.rows} for one in item.rewrites],
         "locks_unknown": list(_unknown(item)),
+        "changes": [{"mark": one.mark, "kind": one.kind, "name": one.name} for one in item.changes],
+        "drops": [one.to_dict() for one in item.drops],
+        "breaks_older_clouds": item.breaks_older_clouds,
         **({"sql": item.sql} if with_sql else {}),
     }
 
 
 def _unknown(item: PlannedStep) -> Iterator[str]:
-    """What there may be more locks for."""
+    """Name the statements whose locks are not fully known."""
     if item.statements is None and item.reason is not None:
         yield item.reason
     yield from item.unknown
 
 
 def _notes(item: PlannedStep) -> Iterator[str]:
+    if item.breaks_older_clouds:
+        yield f"breaks older clouds: {item.breaks_older_clouds}"
     yield from map(str, item.rewrites)
     yield from map(str, item.locks)
     yield from (f"unknown: {statement}" for statement in _unknown(item))
@@ -72,7 +82,10 @@ def _table(steps: list[PlannedStep], digest: str) -> Group:
     for item in steps:
         mark = styled("+", "green") if item.step.direction is Direction.UP else styled("-", "red")
         notes = [*([] if _kind(item) == "expand" else [_kind(item)]), *_notes(item)]
-        what = Text("\n").join([styled(item.message, ""), *(styled(f"  {note}", "dim") for note in notes)])
+        lines = [styled(item.message, "")]
+        lines += [styled(f"  {change}", COLOURS[change[0]]) for change in grouped(item.changes)]
+        lines += [styled(f"  drops {loss}", "bold red") for loss in item.drops]
+        what = Text("\n").join([*lines, *(styled(f"  {note}", "dim") for note in notes)])
         table.add_row(mark, item.step.release, item.step.side, what)
     return Group(table, f"sha256 {digest}")
 
@@ -82,7 +95,8 @@ def _script(steps: list[PlannedStep], digest: str) -> str:
     parts = [f"-- sha256 {digest}: to be read; `federation upgrade` and `downgrade` run it, together with their books"]
     for item in steps:
         head = f"-- {item.step} ({_kind(item)}): {item.message}"
-        parts.append("\n".join([head, *(f"--   {note}" for note in _notes(item))]))
+        notes = [*grouped(item.changes), *(f"drops {loss}" for loss in item.drops), *_notes(item)]
+        parts.append("\n".join([head, *(f"--   {note}" for note in notes)]))
         if item.sql:
             parts.append(item.sql)
     return "\n\n".join(parts)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 import signal
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import click
 
 from federation.cli.output import err, styled
+from federation.errors import Refused
 from federation.lockstep import Direction, Outcome, Step
+from federation.lockstep.planned import PlannedStep
 
 
 class ReleaseCommand(click.Command):
@@ -38,6 +41,21 @@ def conduct(command: Callable[..., None]) -> Callable[..., None]:
     ):
         command = option(command)
     return command
+
+
+def approve_losses(steps: Sequence[PlannedStep]) -> None:
+    """Ask before values are dropped. Raises Refused where there is no terminal to ask on."""
+    losses = [(item.step, loss) for item in steps for loss in item.drops]
+    unknown = [item.step for item in steps if item.phase == "contract" and item.statements is None]
+    if not losses and not unknown:
+        return
+    said = [f"{step.side} {step.release} drops {loss}" for step, loss in losses]
+    said += [f"what {step.side} {step.release} drops is not known before it runs" for step in unknown]
+    if not sys.stdin.isatty():
+        raise Refused(f"{'; '.join(said)}; nothing was changed", hint="say --yes if that is meant")
+    for line in said:
+        err.print(styled(line, "bold red"))
+    click.confirm("Go on?", abort=True, err=True)
 
 
 @contextmanager

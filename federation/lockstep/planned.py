@@ -7,18 +7,23 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
+
+from sqlalchemy.engine import Connection
 
 from federation.config import Config
 from federation.databases import connect
 from federation.errors import Side
+from federation.lockstep.losses import Loss, losses
 from federation.lockstep.plan import Direction, Step, steps_down, steps_up
 from federation.lockstep.release import Releases
 from federation.lockstep.status import read_status
 from federation.preview import lock_rules
+from federation.preview.changes import Change, StepChanges, Stored
 from federation.preview.locks import Lock, Rewrite, StepLocks, strongest
 from federation.preview.relations import Relations
 from federation.preview.statements import statements_of_migration
@@ -30,7 +35,9 @@ class PlannedStep:
 
     ``statements`` are what the file itself does, without the toolkit's books, or None where that cannot be known
     before it runs (``reason``); ``unknown`` those whose locks are not all known. ``rewrites`` are the tables whose rows
-    it writes anew. ``leaves``: it leaves its transaction. ``reversible``: the file has a downgrade().
+    it writes anew. ``leaves``: it leaves its transaction. ``reversible``: the file has a downgrade(). ``changes`` are
+    the objects that it makes, changes and drops, ``emptied`` the tables and columns among them that may hold values;
+    ``drops`` are those that do. ``breaks_older_clouds`` is the file's reason, if it gives one.
     """
 
     step: Step
@@ -44,6 +51,10 @@ class PlannedStep:
     rewrites: tuple[Rewrite, ...]
     leaves: bool
     unknown: tuple[str, ...]
+    changes: tuple[Change, ...]
+    emptied: tuple[Stored, ...]
+    breaks_older_clouds: str | None
+    drops: tuple[Loss, ...] = ()
 
     @property
     def sql(self) -> str | None:
@@ -68,11 +79,18 @@ def preview(config: Config, target: str) -> list[PlannedStep]:
     position = releases.resolve(target, local, cloud)
     plan = steps_up if position >= max(local, cloud) else steps_down
     steps = plan(releases, local, cloud, position)
-    relations: dict[Side, Relations] = {}
-    for side in {step.side for step in steps}:
-        with connect(config, side) as connection:
-            relations[side] = Relations.read(connection)
-    return [planned(config, releases, relations[step.side], step) for step in steps]
+    with ExitStack() as stack:
+        sessions = {side: stack.enter_context(connect(config, side)) for side in {step.side for step in steps}}
+        return plan_of(config, releases, sessions, steps)
+
+
+def plan_of(
+    config: Config, releases: Releases, sessions: Mapping[Side, Connection], steps: Sequence[Step]
+) -> list[PlannedStep]:
+    """Look at ``steps`` in the databases of ``sessions``. Reads only; waits for no lock."""
+    relations = {side: Relations.read(sessions[side]) for side in {step.side for step in steps}}
+    found = [planned(config, releases, relations[step.side], step) for step in steps]
+    return [replace(item, drops=losses(sessions[item.step.side], item.emptied)) for item in found]
 
 
 def plan_hash(planned: Sequence[PlannedStep]) -> str:
@@ -96,7 +114,9 @@ def planned(config: Config, releases: Releases, relations: Relations, step: Step
         statements_of_step(config, releases, step) if may_run else (None, "its file has no downgrade()")
     )
     locks = StepLocks(relations)
+    changes = StepChanges(relations)
     for statement in statements or ():
+        changes.read(statement)
         lock_rules.read(locks, statement)
     return PlannedStep(
         step,
@@ -110,6 +130,9 @@ def planned(config: Config, releases: Releases, relations: Relations, step: Step
         tuple(Rewrite(table, relations.rows.get(table)) for table in sorted(locks.rewrites)),
         locks.leaves,
         tuple(locks.unknown),
+        tuple(changes.found),
+        tuple(changes.emptied),
+        getattr(script.module, "breaks_older_clouds", None),
     )
 
 

@@ -11,7 +11,7 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -42,6 +42,7 @@ from federation.lockstep.ahead import Ahead
 from federation.lockstep.expected import Expected, absent
 from federation.lockstep.kept_out import kept_out
 from federation.lockstep.plan import Direction, Step, steps_down, steps_up
+from federation.lockstep.planned import PlannedStep, plan_of
 from federation.lockstep.release import Releases
 
 _LOG = logging.getLogger("federation")
@@ -75,6 +76,9 @@ class Outcome:
 Progress: TypeAlias = Callable[[Step, float], None]
 """Called after each step with its seconds."""
 
+Approve: TypeAlias = Callable[[Sequence[PlannedStep]], None]
+"""Called with what a run is about to do, before it changes anything; what it raises ends the run."""
+
 
 def upgrade(
     config: Config,
@@ -83,6 +87,7 @@ def upgrade(
     on_failure: OnFailure = "rollback",
     wait: bool = False,
     progress: Progress | None = None,
+    approve: Approve | None = None,
 ) -> Outcome:
     """Bring both databases up to release ``target``.
 
@@ -90,7 +95,7 @@ def upgrade(
     the failure, or ReleasesDiffer chained to it when the databases end up apart; VerificationFailed at the end for what
     was broken before and is still; LockHeld while another run is under way, unless it is to ``wait``.
     """
-    return _Run(config, on_failure, progress).go(target, Direction.UP, wait=wait)
+    return _Run(config, on_failure, progress, approve).go(target, Direction.UP, wait=wait)
 
 
 def downgrade(
@@ -100,16 +105,19 @@ def downgrade(
     on_failure: OnFailure = "rollback",
     wait: bool = False,
     progress: Progress | None = None,
+    approve: Approve | None = None,
 ) -> Outcome:
     """Bring both databases down to release ``target`` (``base``, an id, or ``-n``: n releases below)."""
-    return _Run(config, on_failure, progress).go(target, Direction.DOWN, wait=wait)
+    return _Run(config, on_failure, progress, approve).go(target, Direction.DOWN, wait=wait)
 
 
 class _Run:
     """One run: a session on each side, reopened after a failure."""
 
-    def __init__(self, config: Config, on_failure: OnFailure, progress: Progress | None) -> None:
-        self.config, self.on_failure, self.progress = config, on_failure, progress
+    def __init__(
+        self, config: Config, on_failure: OnFailure, progress: Progress | None, approve: Approve | None
+    ) -> None:
+        self.config, self.on_failure, self.progress, self.approve = config, on_failure, progress, approve
         self.releases = Releases.load(config)
         self.expected = Expected(config, self.releases)
         self.stack = ExitStack()
@@ -138,6 +146,8 @@ class _Run:
             preflight.check(
                 self.config, self.expected, steps, self.sessions, at_base=local == 0, no_hospital_yet=self.unmarked
             )
+            if self.approve is not None:
+                self.approve(plan_of(self.config, self.releases, self.sessions, steps))
             drop_set_aside(self.config, self.sessions["local"])  # what a killed run has left
             self.to_base = direction is Direction.DOWN and position == 0
             if direction is Direction.DOWN and steps and not self.to_base:

@@ -47,6 +47,8 @@ class Relations:
     """A table's columns' types, as format_type() spells them."""
     volatile: set[str] = field(default_factory=set)
     """Names of functions that give another value for each row."""
+    originals: dict[tuple[Relation, str | None], tuple[Relation, str | None]] = field(default_factory=dict)
+    """What tables and columns that a step renames are called in the database."""
     server_version: int = 180000
     """As ``server_version_num`` has it."""
 
@@ -84,7 +86,7 @@ class Relations:
             rows,
             types,
             volatile,
-            version,
+            server_version=version,
         )
 
     def resolve(self, name: Name) -> Relation:

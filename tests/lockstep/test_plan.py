@@ -332,6 +332,9 @@ def test_json_says_all_of_a_step(tiny: Deployment) -> None:
         "locks": [{"mode": "ACCESS EXCLUSIVE", "relation": "public.note"}],
         "rewrites": [],
         "locks_unknown": [],
+        "changes": [{"mark": "+", "kind": "column", "name": "note.text"}],
+        "drops": [],
+        "breaks_older_clouds": None,
         "sql": "ALTER TABLE note ADD COLUMN text TEXT;",
     }
     assert {lock["relation"] for lock in cloud["locks"]} >= {"federation_link.note", "public.note"}

@@ -76,7 +76,7 @@ def create_schema(config: Config, owner: str) -> Iterator[Statement]:
     """
     schema = config.tables.schema_
     yield Statement(
-        f"schema {schema}, which belongs to the owner",
+        f"schema {schema}",
         sql.SQL("CREATE SCHEMA {} AUTHORIZATION {}").format(sql.Identifier(schema), sql.Identifier(owner)),
         unless=sql.SQL("SELECT 1 FROM pg_namespace WHERE nspname = {}").format(sql.Literal(schema)),
     )
