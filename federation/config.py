@@ -131,7 +131,7 @@ class TablesConfig(_Model):
     def _options_of_exported_tables(self) -> TablesConfig:
         for table, options in self.options.items():
             if table not in self.exported:
-                raise ValueError(f"options.{table} is of no exported table")
+                raise ValueError(f"options.{table}: {table} is not in tables.exported")
             if own := options.keys() & IMPORTED:
                 raise ValueError(f"options.{table}.{min(own)} is set by the import")
         return self
@@ -144,7 +144,7 @@ class TablesConfig(_Model):
                     raise ValueError(f"policies: {policy.name!r} is of {table}, which is no exported table")
         for table in self.comments or {}:
             if table not in self.exported:
-                raise ValueError(f"comments.{table} is of no exported table")
+                raise ValueError(f"comments.{table}: {table} is not in tables.exported")
         return self
 
 

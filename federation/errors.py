@@ -62,7 +62,7 @@ class FederationError(Exception):
         return f"{where}{self.message}" + (f" — {self.hint}" if self.hint else "")
 
     def to_dict(self) -> dict[str, object]:
-        """As JSON has it: ``error`` (class name), ``exit_code``, ``message``, ``side``, ``release``, ``hint``."""
+        """Return it for JSON: ``error`` (class name), ``exit_code``, ``message``, ``side``, ``release``, ``hint``."""
         return {
             "error": type(self).__name__,
             "exit_code": self.exit_code,
@@ -97,7 +97,7 @@ class SetBack(ReleasesDiffer):
         self.since = since
 
     def to_dict(self) -> dict[str, object]:
-        """As JSON has it, with ``since``."""
+        """Return it for JSON, with ``since``."""
         return super().to_dict() | {"since": self.since}
 
 
@@ -127,7 +127,7 @@ class Missing(VerificationFailed):
         self.objects = objects
 
     def to_dict(self) -> dict[str, object]:
-        """As JSON has it, with ``missing``."""
+        """Return it for JSON, with ``missing``."""
         return super().to_dict() | {"missing": self.objects}
 
 
@@ -188,7 +188,7 @@ def from_database(error: BaseException, *, side: Side, release: str | None = Non
     if state in OWN_SQLSTATES:
         return made(OWN_SQLSTATES[state], message, server_hint)
     if state in {"55P03", "55006"}:
-        return made(LockHeld, f"a lock could not be had in time ({message})", "try again when it is released")
+        return made(LockHeld, f"timed out waiting for a lock ({message})", "try again when it is released")
     if state == "40P01":  # a transaction that the server chose to end; nothing of it is left
         return made(
             LockHeld,

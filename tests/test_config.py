@@ -59,7 +59,7 @@ def test_secrets_in_the_file_are_refused(tmp_path: Path, toml: str) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ("[tables.options.nothing]", "options.nothing is of no exported table"),
+        ("[tables.options.nothing]", "options.nothing: nothing is not in tables.exported"),
         ('[tables.options.t]\ntable_name = "x"', "options.t.table_name is set by the import"),
     ],
 )
@@ -75,7 +75,7 @@ def test_options_of_a_table_that_are_none_are_named(tmp_path: Path, options: str
             '[[tables.policies]]\nname = "own rows"\nusing = "true"\ntables = ["t", "visit_item"]',
             "policies: 'own rows' is of visit_item, which is no exported table",
         ),
-        ('[tables.comments]\nvisit_item = "x"', "comments.visit_item is of no exported table"),
+        ('[tables.comments]\nvisit_item = "x"', "comments.visit_item: visit_item is not in tables.exported"),
     ],
 )
 def test_policies_and_comments_of_tables_that_are_not_exported_are_refused(

@@ -36,7 +36,7 @@ class Analyzed:
     seconds: float
 
     def to_dict(self) -> dict[str, object]:
-        """As JSON has it."""
+        """Return it for JSON."""
         return {"table": self.table, "rows": self.rows, "seconds": round(self.seconds, 3)}
 
 

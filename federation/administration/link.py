@@ -61,7 +61,7 @@ def apply(config: Config) -> dict[str, object]:
 
 
 def _set_options(connection: Connection, server: str, wanted: Mapping[str, str]) -> None:
-    """ADD, SET or DROP: each is an error where another one is right."""
+    """Choose ADD, SET or DROP per option: PostgreSQL rejects ADD for an existing one and SET for a missing one."""
     if not connection.scalar(_SERVER, {"server": server}):
         raise PreconditionMissing(
             f"there is no foreign server {server} yet", side="cloud", hint="run `federation upgrade` first"

@@ -36,7 +36,7 @@ class Difference:
     detail: str = ""
 
     def to_dict(self) -> dict[str, str]:
-        """As JSON has it."""
+        """Return it for JSON."""
         return {"side": self.side, "mark": self.mark, "what": self.what, "name": self.name, "detail": self.detail}
 
 
@@ -75,7 +75,7 @@ def _check_side(config: Config, side: Side) -> Iterator[Difference]:
     except CommandError as error:
         if "Can't locate revision" in str(error):
             raise Refused(
-                f"the database is at a release of which there is no file ({error})",
+                f"the database is at a release for which there is no revision file ({error})",
                 side=side,
                 hint="check out the files that hold it",
             ) from error

@@ -45,7 +45,7 @@ def command(_config: Config, *, keep: bool) -> Result:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Ctrl-C becomes an error of ours, also where the runner has already made one of it."""
+    """Turn Ctrl-C into Interrupted, and pass an existing Interrupted through."""
     # A script's background job begins with SIGINT ignored, and Python leaves it so.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:

@@ -49,7 +49,7 @@ _ASKS = "federation_asks_hospital"
 
 
 class Session(psycopg.Connection[TupleRow]):
-    """A connection whose COMMIT is bounded, too, once its transaction has ``asked`` the hospital.
+    """A connection that also limits how long COMMIT may wait, once its transaction has used the link (``asked``).
 
     Then the hospital's transaction commits as well, and ``statement_timeout`` does not count.
     """
@@ -130,7 +130,7 @@ def _engine(url: URL, connect_timeout: int, server: str, link_timeout: float) ->
 
 @contextmanager
 def connect(config: Config, side: Side, *, admin: bool = False) -> Iterator[Connection]:
-    """A session on ``side``, not yet in a transaction, on a server that is new enough, and no other session's.
+    """Open a session on ``side``, without a transaction. Refuse old servers and transaction poolers.
 
     Unless it is an administrator's, ``lock_timeout`` keeps its DDL from queueing in front of the app. Raises
     Unreachable or PreconditionMissing; what the database raises inside the block becomes an error of ours.
@@ -220,7 +220,10 @@ def _answered(session: Session, server: str, seconds: float) -> Iterator[None]:
 
 @contextmanager
 def _patience(session: Session, server: str, seconds: float) -> Iterator[None]:
-    """Up to 16 nothing ends a cancelled query's waiting for a frozen server, nor in COMMIT: the client goes without."""
+    """Close the client's socket when the time is over.
+
+    Before PostgreSQL 17 nothing else ends a cancelled query, or a COMMIT, that waits for a frozen server.
+    """
     hung_up = threading.Event()
     timer = threading.Timer(seconds + CLEANUP + SLACK, _hang_up, [session, hung_up])
     timer.daemon = True

@@ -48,7 +48,7 @@ class Answer:
         return f"{self.rows:,} {'row' if self.rows == 1 else 'rows'}"
 
     def to_dict(self) -> dict[str, object]:
-        """As JSON has it."""
+        """Return it for JSON."""
         return {
             "read": self.read.title,
             "caller": self.caller.title,

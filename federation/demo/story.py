@@ -42,7 +42,7 @@ class Seen:
     seconds: float = 0.0
 
     def to_dict(self) -> dict[str, object]:
-        """As JSON has it, without the variables."""
+        """Return it for JSON, without the variables."""
         return {
             "servers": self.servers,
             "runs": [run.to_dict() for run in self.runs],

@@ -31,7 +31,10 @@ class Finding(MigrateOperation):
 
 @dataclass(eq=False)
 class ByHand(Finding):
-    """A difference that a release closes which is written by hand: autogenerate refuses to write one without it."""
+    """A difference that only a release written by hand can close.
+
+    Autogenerate refuses rather than write a release that omits it.
+    """
 
 
 @Operations.implementation_for(Finding)

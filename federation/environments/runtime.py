@@ -262,7 +262,7 @@ def _require_same(migration_context: MigrationContext, heads: Any) -> None:
 
 
 def _complete(steps: Steps, heads: Any, migration_context: MigrationContext, side: Side) -> list[MigrationStep]:
-    """The steps. Raises Refused where one has no function for its direction: Alembic takes it from the module."""
+    """Return the steps. Raise Refused if a revision file lacks ``upgrade()`` or ``downgrade()``."""
     try:
         return list(steps(heads, migration_context) or ())
     except AttributeError as error:
@@ -303,7 +303,9 @@ def _metadata(config: Config) -> MetaData:
             hint="write it as module:attribute, importable from the folder of alembic.ini",
         ) from error
     if not isinstance(metadata, MetaData):
-        raise PreconditionMissing(f"{config.tables.metadata} is no sqlalchemy.MetaData", hint="name one")
+        raise PreconditionMissing(
+            f"{config.tables.metadata} is not a MetaData", hint="set tables.metadata to module:attribute"
+        )
     return metadata
 
 

@@ -48,7 +48,7 @@ def _drop(config: Config, drop: str) -> None:
 
 
 def is_set_aside(name: str) -> bool:
-    """Whether an index of this name is one that is still to be dropped, as far as a release is concerned gone."""
+    """Whether the name is that of an index renamed for a later DROP; releases treat such an index as gone."""
     return re.fullmatch("federation_dropped_[0-9]+", name) is not None
 
 

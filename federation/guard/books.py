@@ -20,11 +20,11 @@ VERSION_TABLE = "alembic_version"
 _TABLES = (VERSION_TABLE, "history", "guard", "pair", "storage", "run")
 _FUNCTIONS = ("guard_version", "settle")
 
-_BOOKS = "alembic-federation books 3"
+_BOOKS = "alembic-federation books 4"
 """Comment of schema ``federation`` where the books are as this version of the toolkit makes them."""
 
-# In --sql from base Alembic writes CREATE TABLE itself, also where a downgrade to base has left the table. Empty, it
-# makes way; with a row in it the script has stopped before, or that CREATE TABLE stops it.
+# In --sql from base Alembic writes CREATE TABLE itself, also where a downgrade to base has left the table. An empty
+# table is dropped, so that CREATE TABLE succeeds. If it has a row, the script has stopped already, or stops there.
 _MAKE_WAY = """
 DO $federation$
 BEGIN

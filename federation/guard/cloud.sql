@@ -49,7 +49,7 @@ BEGIN
         END IF;
     EXCEPTION
         WHEN undefined_table OR undefined_column OR insufficient_privilege THEN
-            refused := format('the link leads to a database that is no hospital of a federation (%s)', SQLERRM);
+            refused := format('the link leads to a database that is not a federation hospital (%s)', SQLERRM);
             remedy := 'check FEDERATION_LINK_HOST, _PORT, _DBNAME, then run `federation link apply`';
         WHEN OTHERS THEN
             IF step.override IS NULL THEN

@@ -27,7 +27,7 @@ def settle_over_link(cloud: Connection) -> None:
 
 
 def settle(local: Connection, cloud: Connection) -> None:
-    """Set the mark to the cloud's release, from a session on either side: for this the link is not needed.
+    """Set the mark to the cloud's release, using direct sessions to both databases instead of the link.
 
     The locks wait for a step that is under way on either side: its release is neither until it has ended. Raises
     LockHeld when it does not end in time.

@@ -40,7 +40,7 @@ class Entry:
     refusal: str | None
 
     def to_dict(self) -> dict[str, object]:
-        """As JSON has it."""
+        """Return it for JSON."""
         return dataclasses.asdict(self) | {"started_at": self.started_at.isoformat()}
 
 

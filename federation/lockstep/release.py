@@ -103,7 +103,7 @@ class Releases:
             return self.ids.index(str(release)) + 1
         known = f"the releases are {', '.join(self.ids) or 'none'}"
         if side is not None:
-            raise Refused(f"the database is at {release}, of which there is no file ({known})", side=side)
+            raise Refused(f"the database is at {release}, for which there is no revision file ({known})", side=side)
         raise Refused(f"there is no release {release}", hint=known)
 
     def resolve(self, target: str, local: int, cloud: int) -> int:

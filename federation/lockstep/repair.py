@@ -42,7 +42,7 @@ class Made:
     object: str
 
     def to_dict(self) -> dict[str, str]:
-        """As JSON has it."""
+        """Return it for JSON."""
         return {"side": self.side, "object": self.object}
 
 

@@ -58,7 +58,7 @@ class Outcome:
     steps: list[tuple[Step, float]] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, object]:
-        """As JSON has it."""
+        """Return it for JSON."""
         return {
             "release": self.release or "base",
             "steps": [
@@ -214,11 +214,11 @@ class _Run:
                 raise self.settle(step, done, _as_ours(error, step)) from error
 
     def verify(self, direction: Direction, *, before: bool = False) -> None:
-        """Verify the release that both databases are at; on the way up a failure is the release's, but ``before`` any.
+        """Verify the release that both databases are at.
 
-        Nobody is kept from going back: on the way down it is said, and no failure. Nor is a release undone for what was
-        broken before it, since it may be the one that mends it. Where a backup was restored, the databases do not fit
-        each other until the last of the steps.
+        On upgrade a failure fails the release, unless it was there ``before`` the run: the release may be the one that
+        mends it. A downgrade reports a failure and goes on, so that nobody is kept from going back. After a backup was
+        restored, the databases do not fit each other until the last step.
         """
         positions = self.positions()
         if not self.releases.fit(*positions):

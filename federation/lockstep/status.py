@@ -100,7 +100,7 @@ class Status:
                 return None if self.local == self.head else "federation upgrade"
 
     def to_dict(self) -> dict[str, object]:
-        """As JSON has it; None for what a side did not say."""
+        """Return it for JSON, with None for what a side did not say."""
         silent = {error.side for error in self.errors}
 
         def said(side: Side, release: str | None) -> str | None:

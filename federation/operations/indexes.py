@@ -278,7 +278,7 @@ def _may_leave(operations: Operations, name: str) -> bool:
 
 @contextmanager
 def _autocommit_block(context: MigrationContext) -> Iterator[None]:
-    """Alembic's own, but that an error of the block stays the one that is raised.
+    """Alembic's ``autocommit_block()``, except that a failing COMMIT does not replace an error raised inside.
 
     On its way out Alembic commits, which fails once more when the session is lost.
     """

@@ -116,7 +116,7 @@ def is_numbered(column: Column[Any]) -> bool:
 
 
 def remade(columns: Columns) -> Columns:
-    """Those of a foreign table's ``columns`` that IMPORT does not bring as they are to be, as they are to be.
+    """Return the columns that must be made again after an import, in the form that the foreign table needs.
 
     That is those that the hospital numbers. As no expression may name a column that is generated itself, those of
     ``sa.Computed`` beside one say nothing but their type.

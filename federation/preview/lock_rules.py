@@ -125,7 +125,7 @@ def _mentions_relations(reader: Reader) -> bool:
 
 
 def _on_table(mode: str) -> Callable[[StepLocks, Reader], bool]:
-    """A statement about what belongs to a table: ``name ON table …``, with the queries in its expressions."""
+    """Rule for ``name ON table …`` (policies, triggers), with the queries in its expressions."""
 
     def locking(step: StepLocks, reader: Reader) -> bool:
         reader.take("IF", "EXISTS")
@@ -219,7 +219,10 @@ def _analyze(step: StepLocks, reader: Reader) -> bool:
 
 
 def _write(step: StepLocks, reader: Reader) -> bool:
-    """Triggers, foreign keys, defaults and functions may lock more, but not of values put into what was just made."""
+    """A change of rows may lock more through triggers, keys or functions.
+
+    A plain INSERT of values into a table that this step has made cannot.
+    """
     reader.take("ONLY")
     name = reader.name()
     if name is None:

@@ -112,7 +112,7 @@ class StepLocks:
     """Whether the step leaves its transaction, and with it the locks that it had."""
 
     def lock(self, mode: str, *names: Name) -> None:
-        """Take ``mode`` on each, but on what this step has made."""
+        """Record ``mode`` for each relation, except relations that this step has made."""
         for name in names:
             relation = self.relations.resolve(name)
             if relation not in self.made | BOOKS and not _is_systems(name):

@@ -41,7 +41,7 @@ class Written:
     cloud: Path
 
     def to_dict(self) -> dict[str, str]:
-        """As JSON has it."""
+        """Return it for JSON."""
         return {"release": self.release, "phase": self.phase, "local": str(self.local), "cloud": str(self.cloud)}
 
 

@@ -85,7 +85,7 @@ def _look(
             table, shown = tables[view.remote], shows(cloud, view, role)
             if table.certain and view.simple and shown and not admits[view.remote]:
                 return failed(f"{view} shows rows that the hospital's policies refuse", "cloud")
-            # Whom the hospital does not list the view may refuse by itself.
+            # For an unlisted caller an empty view is correct, so only listed ones are checked.
             if table.certain and view.own and sub != NOBODY and admits[view.remote] and not shown:
                 return failed(f"{view} shows none of the rows that the hospital's policies admit", "cloud")
             if view.own and sub != NOBODY and _is_to_write(config, role) and not write(cloud, view, role, table):

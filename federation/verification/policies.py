@@ -36,8 +36,8 @@ _ROLE = sa.text(
     WHERE a.sub = :sub AND has_function_privilege(r.oid, 'federation.take(uuid, text)', 'EXECUTE')
     """
 )
-# A policy that reads what has policies of its own, calls the app's functions or asks who is there says something else
-# to the owner.
+# A policy that reads another table under row-level security, calls the app's functions or uses current_user gives the
+# owner another answer. It is skipped.
 _TABLES = sa.text(
     r"""
     WITH policies AS (

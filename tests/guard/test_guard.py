@@ -356,7 +356,7 @@ def test_a_link_to_the_cloud_itself_is_refused_before_anything_is_imported(guard
             FEDERATION_LINK_DBNAME=str(guarded.config.url("cloud").database),
         )
         assert result.returncode == 8, result.stderr
-        assert "no hospital of a federation" in result.stderr
+        assert "not a federation hospital" in result.stderr
         assert at(guarded) == ("0001", None)
     finally:
         with guarded.superuser("cloud") as superuser:

@@ -87,7 +87,7 @@ WAYS = {
         6,
         "the cloud does not reach the hospital",
     ),
-    "a lock": Way("op.execute('LOCK TABLE public.busy')", 5, "a lock could not be had in time"),
+    "a lock": Way("op.execute('LOCK TABLE public.busy')", 5, "timed out waiting for a lock"),
     "a session that is ended": Way(ENDS_ITSELF, 6, "the database cannot be reached"),
     "a verification that fails": Way(
         PAST_THE_LINK_ROLE.format("CREATE", "IF NOT"),

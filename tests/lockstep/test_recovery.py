@@ -368,7 +368,7 @@ def test_files_that_are_older_than_a_database_are_said(pair_of_five: Deployment)
         for release in ("0005", "0004", "0003", "0002"):
             (pair_of_five.root / "versions" / side / f"{release}.py").unlink()
     said = run(pair_of_five, "federation status", code=8)
-    assert "at 0002, of which there is no file (the releases are 0001)" in said
+    assert "at 0002, for which there is no revision file (the releases are 0001)" in said
     run(pair_of_five, "federation upgrade", code=8)
 
 

@@ -150,7 +150,7 @@ def test_a_column_of_another_type_is_named(tiny: Deployment) -> None:
 def test_a_table_that_the_hospital_lacks_is_named(tiny: Deployment) -> None:
     result = tiny.alembic("cloud", "upgrade", "0001")
     assert result.returncode == 8
-    assert "the link leads to a database that is no hospital of a federation" in result.stderr
+    assert "the link leads to a database that is not a federation hospital" in result.stderr
     assert tiny.alembic("local", "upgrade", "0001").returncode == 0
     with tiny.owner("local") as owner:
         owner.execute("ALTER TABLE note RENAME TO notes")
@@ -209,7 +209,7 @@ def test_a_database_at_an_unknown_release_is_refused(tiny: Deployment) -> None:
     for side in ("local", "cloud"):
         with tiny.owner(side) as owner:
             owner.execute("UPDATE federation.alembic_version SET version_num = '9999'")
-    with pytest.raises(Refused, match="9999, of which there is no file"):
+    with pytest.raises(Refused, match="9999, for which there is no revision file"):
         upgrade(tiny.config)
     assert read_status(tiny.config).state is State.UNKNOWN
 

@@ -119,7 +119,7 @@ def test_check_from_an_older_checkout_is_refused_as_status_is(second: Deployment
             (second.root / "versions" / side / f"{release}.py").unlink()
     for words in (("check",), ("status",), ("plan",), ("upgrade",)):
         assert second.federation(*words).returncode == 8, words
-    assert "of which there is no file" in second.federation("check").stderr
+    assert "for which there is no revision file" in second.federation("check").stderr
 
 
 def test_check_of_a_database_that_cannot_be_written_does_not_send_to_upgrade(second: Deployment) -> None:

@@ -33,7 +33,7 @@ BEGIN
             USING ERRCODE = 'ZF008', HINT = 'check FEDERATION_LINK_HOST, _PORT, _DBNAME and FEDERATION_SITE_ID';
     END IF;
 EXCEPTION WHEN undefined_table OR undefined_column OR insufficient_privilege THEN
-    RAISE EXCEPTION 'the link leads to a database that is no hospital of a federation (%)', SQLERRM
+    RAISE EXCEPTION 'the link leads to a database that is not a federation hospital (%)', SQLERRM
         USING ERRCODE = 'ZF008', HINT = 'check FEDERATION_LINK_HOST, _PORT, _DBNAME, and that the local chain has run '
             'there: federation upgrade, or alembic -n local upgrade';
 END $$;

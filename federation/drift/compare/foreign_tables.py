@@ -74,7 +74,10 @@ def _source(survey: Survey, table: str, there: Relation) -> Iterator[Finding]:
 
 
 def _generated(survey: Survey, table: Table, there: Relation) -> Iterator[Finding]:
-    """Generated columns that are none in the cloud, which would send a value of them, and the reverse."""
+    """Report columns that are generated on one side only.
+
+    If the cloud's copy is an ordinary column, postgres_fdw sends a value for it, and the hospital rejects it.
+    """
     for column in table.columns:
         if column.name in there.columns and _is_generated(column) != _is_generated(there.columns[column.name]):
             yield Finding(
@@ -86,7 +89,7 @@ def _generated(survey: Survey, table: Table, there: Relation) -> Iterator[Findin
 
 
 def _is_generated(column: Column[Any] | ColumnFacts) -> bool:
-    """Of an expression, which is the hospital's; what the hospital numbers is another matter."""
+    """Whether the column is GENERATED AS (expression); `is_numbered()` handles identity and serial columns."""
     if isinstance(column, ColumnFacts):
         return bool(column.generated) and not column.numbered
     return column.computed is not None

@@ -15,10 +15,10 @@ from federation.operations.statements import is_serial
 
 
 def compare_local(survey: Survey) -> Iterator[MigrateOperation]:
-    """The link roles have on each exported table what is declared, and nothing else, not as part of PUBLIC either.
+    """Compare the link roles' privileges, including those that they get through PUBLIC, with the declared ones.
 
-    Who may INSERT may use the sequence of a serial column; an identity column's needs no privilege. Other roles are not
-    managed.
+    A role that may INSERT may use the sequence of a serial column. That of an identity column needs no privilege. Other
+    roles are not managed.
     """
     grants = survey.declared.link_grants
     if grants is None:
