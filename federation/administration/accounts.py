@@ -23,7 +23,7 @@ from federation.operations.bindings import NOBODY
 
 
 def parse_claims(text: str) -> dict[str, Any]:
-    """The claims that ``text`` holds as JSON. Raises Refused when it is not a JSON object."""
+    """Return the claims that ``text`` holds as JSON. Raises Refused when it is not a JSON object."""
     try:
         claims = json.loads(text)
     except ValueError:
@@ -55,7 +55,7 @@ def add(config: Config, sub: UUID, claims: dict[str, Any] | None = None) -> dict
 
 
 def list_(config: Config) -> list[dict[str, object]]:
-    """The accounts, oldest first: ``sub``, ``claims``, ``added_at`` (ISO 8601) and whether it is the ``site``'s own."""
+    """List the accounts, oldest first: ``sub``, ``claims``, ``added_at`` (ISO 8601), ``site`` for the site's own."""
     with _accounts(config) as connection:
         rows = connection.execute(_LIST, {"nobody": NOBODY}).all()
     return [
@@ -65,7 +65,7 @@ def list_(config: Config) -> list[dict[str, object]]:
 
 
 def remove(config: Config, sub: UUID) -> dict[str, object]:
-    """No longer admit the account ``sub``; from the next transaction on it is bound as nobody.
+    """Remove the account ``sub``; from its next transaction on it is bound as nobody.
 
     Returns ``sub`` and whether it was there to be ``removed``. Raises Refused for the nobody account and for the
     site's own, which belong to the binding.
@@ -84,7 +84,7 @@ def remove(config: Config, sub: UUID) -> dict[str, object]:
 
 @dataclass(frozen=True)
 class Changes:
-    """What a sync does: accounts to be admitted or changed with their claims, accounts to be removed.
+    """The changes of a sync: accounts to be admitted or changed, with their claims, and accounts to be removed.
 
     ``new`` names claims and roles that no listed account has, and that federation.toml does not allow by name.
     """
@@ -95,7 +95,7 @@ class Changes:
     new: tuple[str, ...]
 
     def to_dict(self) -> dict[str, object]:
-        """The numbers of accounts ``added``, ``changed``, ``removed``, and what is ``new``."""
+        """Return the numbers of accounts ``added``, ``changed``, ``removed``, and what is ``new``."""
         counts = {"added": len(self.added), "changed": len(self.changed), "removed": len(self.removed)}
         return {**counts, "new": list(self.new)}
 
@@ -146,7 +146,7 @@ def _changes(config: Config, connection: Connection, wanted: dict[UUID, dict[str
 
 
 def _query(config: Config, query: str) -> dict[UUID, dict[str, Any]]:
-    """The accounts that the cloud wants admitted; what is no account is refused before the list is touched."""
+    """Return the accounts that the cloud wants admitted. A row that is not an account is refused first."""
     with connect(config, "cloud") as connection:
         connection.exec_driver_sql("SET TRANSACTION READ ONLY")
         rows = [tuple(row) for row in connection.exec_driver_sql(query)]
@@ -189,7 +189,7 @@ _REMOVE = sa.text("DELETE FROM federation.account WHERE sub = :sub")
 
 @contextmanager
 def _accounts(config: Config) -> Iterator[Connection]:
-    """A transaction of the owner at the hospital, where the list is."""
+    """Open a transaction of the owner at the hospital, where the list is."""
     with connect(config, "local") as connection, naming_holders(config, {"local": connection}), connection.begin():
         if connection.scalar(sa.text("SELECT to_regclass('federation.account') IS NULL")):
             raise PreconditionMissing(
@@ -200,7 +200,7 @@ def _accounts(config: Config) -> Iterator[Connection]:
 
 @contextmanager
 def _changed(config: Config) -> Iterator[Connection]:
-    """The same for a command that writes; both databases remember it."""
+    """Open it for a command that writes, and let both databases remember that command."""
     with _accounts(config) as connection:
         yield connection
     remember(config)

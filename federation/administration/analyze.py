@@ -1,6 +1,6 @@
-"""``federation analyze``: the cloud's planner learns how many rows the hospital has, and no value of theirs.
+"""``federation analyze``: bring the hospital's row counts, and no value, to the cloud's planner.
 
-Foreign tables are analyzed by nobody else. Without a row count the planner assumes about a thousand rows and fetches
+Autovacuum does not analyze foreign tables. Without a row count the planner assumes about a thousand rows and fetches
 them all; with statistics targets of 0 ANALYZE keeps the count and no sample
 (https://www.postgresql.org/docs/current/postgres-fdw.html#POSTGRES-FDW-OPTIONS-COST-ESTIMATION).
 
@@ -29,7 +29,7 @@ from federation.errors import PreconditionMissing, Refused
 
 @dataclass(frozen=True)
 class Analyzed:
-    """A foreign table, the rows that the planner now reckons with, and the seconds that took."""
+    """A foreign table, the number of rows that the planner now expects, and the seconds that ANALYZE took."""
 
     table: str
     rows: int
@@ -95,9 +95,9 @@ def analyze(config: Config) -> list[Analyzed]:
 
 @contextmanager
 def _site_column_known(connection: Connection, config: Config, table: str) -> Iterator[None]:
-    """The table's site column has a statistics target of 1 in the block, if that is wanted and there is one.
+    """Set the statistics target of the table's site column to 1 in the block, if there is one and it is wanted.
 
-    Raises Refused where it then turns out to hold anything but the site.
+    Raises Refused if the column holds another value than the site.
     """
     column = config.tables.site_column if config.tables.site_statistics else None
     name = sql.Identifier(config.tables.link_schema, table)

@@ -14,7 +14,7 @@ _LOG = logging.getLogger("federation")
 
 
 def remember(config: Config) -> None:
-    """Write a new nonce to both databases; a warning where one of them was set back.
+    """Write a new nonce to both databases, and warn if one of them was set back.
 
     The command itself has done its work, and needs only one of them: the other one may be out of reach.
     """

@@ -1,4 +1,4 @@
-"""``federation link apply``: the link's address and passwords anew from the environment, without a release.
+"""``federation link apply``: set the link's address and passwords from the environment, without a release.
 
 https://www.postgresql.org/docs/current/sql-alterserver.html
 https://www.postgresql.org/docs/current/postgres-fdw.html#POSTGRES-FDW-OPTIONS
@@ -80,7 +80,7 @@ def _set_options(connection: Connection, server: str, wanted: Mapping[str, str])
 
 
 def _mapped_roles(connection: Connection, server: str) -> list[tuple[str, sql.Composable]]:
-    """The cloud roles that have a mapping, by name and as SQL."""
+    """List the cloud roles that have a mapping, by name and as SQL."""
     return [
         ("public", sql.SQL("PUBLIC")) if everyone else (name, sql.Identifier(name))
         for name, everyone in connection.execute(_MAPPINGS, {"server": server})
@@ -88,7 +88,7 @@ def _mapped_roles(connection: Connection, server: str) -> list[tuple[str, sql.Co
 
 
 def _prove(connection: Connection, config: Config) -> Iterator[str]:
-    """Log in at the hospital as each link role; yields those that could be asked.
+    """Log in at the hospital as each link role, and yield the roles that were asked.
 
     The binding's own table is read by the sender, who has no mapping and uses everyone's; the site's account, which
     every binding lists, tells whether this is our hospital.
@@ -114,7 +114,7 @@ def _prove(connection: Connection, config: Config) -> Iterator[str]:
 
 @contextmanager
 def _proving(config: Config) -> Iterator[None]:
-    """What goes wrong here is the link's fault and not the cloud database's."""
+    """Report an error inside the block as one of the link, not of the cloud's database."""
     try:
         yield
     except DATABASE_ERRORS as error:

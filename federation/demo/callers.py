@@ -28,7 +28,7 @@ class Caller:
 
     @property
     def claims(self) -> str:
-        """What PostgREST puts into ``request.jwt.claims``."""
+        """The claims that PostgREST puts into ``request.jwt.claims``."""
         return json.dumps({"role": self.role} | ({"sub": str(self.sub)} if self.sub else {}))
 
 
@@ -79,7 +79,7 @@ class Api:
     @classmethod
     @contextmanager
     def open(cls, url: str) -> Iterator[Api]:
-        """Log in; what the cloud raises becomes an error of ours."""
+        """Log in; an error of the cloud becomes a FederationError."""
         try:
             with psycopg.connect(url) as connection:
                 yield cls(connection)

@@ -21,10 +21,10 @@ from federation.config import Config
 from federation.errors import Side
 
 IDLE_TIMEOUT = "60s"
-"""How long a link session may hold its transaction, and with it locks, without asking for anything."""
+"""How long a link session may keep a transaction, and its locks, without sending a statement."""
 
 IDLE_SESSION_TIMEOUT = "10min"
-"""How long a link session may do nothing at all: postgres_fdw never gives one back, and connects anew when it needs."""
+"""How long a link session may be idle. postgres_fdw never closes one, and connects again when it needs one."""
 
 TEMP_FILE_LIMIT = "1GB"
 """How much disk one link session's sorts may take."""
@@ -33,12 +33,12 @@ RUNNER = 5
 """Sessions of each link role that are kept for the toolkit's own use."""
 
 SUPERUSERS = frozenset({"temp_file_limit", "lc_messages"})
-"""Settings that only a superuser may give, or whom one has granted it."""
+"""Settings that only superusers may set, or roles granted SET on the parameter."""
 
 
 @dataclass(frozen=True)
 class Fault:
-    """What is wrong with ``role``, as the rest of a sentence, and what mends it.
+    """Return the faults of ``role``, each as the rest of a sentence, and what mends it.
 
     ``refused`` is false for what is only worth a warning.
     """
@@ -53,12 +53,12 @@ class Fault:
 
 
 def bound(config: Config, side: Side) -> tuple[str, ...]:
-    """The roles of ``side`` that carry the link."""
+    """List the roles of ``side`` that carry the link."""
     return (config.link.user, config.link.service_user) if side == "local" else (config.roles.sender,)
 
 
 def settings(config: Config) -> dict[str, str]:
-    """The settings of the link roles.
+    """Return the settings of the link roles.
 
     Limits, since a caller in the cloud can choose expensive expressions and hold locks. English, because the app reads
     the hospital's messages as they are. No notices: a trigger's would stand in the cloud's log.
@@ -75,7 +75,7 @@ def settings(config: Config) -> dict[str, str]:
 
 
 def faults_query(config: Config, side: Side, owner: str) -> sql.Composed:
-    """The query for what is wrong with the roles of ``side``: role, fault, remedy, refused."""
+    """Return the query for the faults of the roles of ``side``: role, fault, remedy, refused."""
     local = side == "local"
     return sql.SQL(_text("faults")).format(
         bound=sql.Literal(list(bound(config, side))),
@@ -87,13 +87,13 @@ def faults_query(config: Config, side: Side, owner: str) -> sql.Composed:
 
 
 def faults(connection: Connection, config: Config, side: Side) -> list[Fault]:
-    """What is wrong with the roles of ``side``. Reads only."""
+    """List the faults of the roles of ``side``. Reads only."""
     owner = connection.exec_driver_sql("SELECT current_user").scalar_one()
     return [Fault(*row) for row in _rows(connection, faults_query(config, side, owner))]
 
 
 def foreign_settings(connection: Connection, config: Config) -> list[Fault]:
-    """Settings of the link roles that are not the declared ones. Reads only."""
+    """List settings of the link roles that differ from the declared ones. Reads only."""
     declared = settings(config)
     query = sql.SQL(_text("settings")).format(
         bound=sql.Literal(list(bound(config, "local"))),

@@ -27,7 +27,7 @@ _EXPOSED = """
 
 
 def exposed(pair: FederationPair) -> Iterator[str]:
-    """A sentence for each relation that a caller, or a link role, can name although nothing judges its rows."""
+    """Return a sentence for each relation that a caller or link role can name and no policy protects."""
     config = pair.config
     roles: dict[Side, list[str]] = {
         "local": [config.link.user, config.link.service_user, *config.roles.callers],
@@ -56,7 +56,7 @@ def exposed(pair: FederationPair) -> Iterator[str]:
 
 
 def unanswered(pair: FederationPair, table: str) -> Iterator[str]:
-    """A sentence for each role that may read the app's ``table`` and cannot, or may not and can."""
+    """Return a sentence for each role that should read the app's ``table`` and cannot, or the reverse."""
     config = pair.config
     name = sql.Identifier(config.tables.schema_, table)
     shown = f"{config.tables.schema_}.{table}"

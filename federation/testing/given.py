@@ -96,7 +96,7 @@ class GivenPair(RunningPair):
 
 
 def _server(url: str, side: Side) -> RunningServer:
-    """What ``url`` names. PreconditionMissing where it lacks the user or the password."""
+    """Return the server that ``url`` names. PreconditionMissing if it lacks the user or the password."""
     try:
         parts = conninfo_to_dict(url)
     except psycopg.Error:
@@ -115,7 +115,7 @@ def _server(url: str, side: Side) -> RunningServer:
 
 @contextmanager
 def _session(server: RunningServer, side: Side) -> Iterator[psycopg.Connection[Any]]:
-    """A session of the superuser on a server that will do."""
+    """Open a session of the superuser on a supported server."""
     try:
         with server.connect() as session:
             if session.info.server_version < OLDEST_MAJOR * 10_000:

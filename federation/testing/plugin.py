@@ -75,7 +75,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture(scope="session")
 def federation_servers(request: pytest.FixtureRequest) -> Iterator[RunningPair]:
-    """Both servers: ours, started for this session (a worker of pytest-xdist has its own), or those that were given."""
+    """Both servers: those started for this session (a worker of pytest-xdist has its own), or those that were given."""
     from federation.errors import PreconditionMissing
     from federation.servers import Pair
     from federation.testing.given import GivenPair
@@ -160,7 +160,7 @@ def federation_rows() -> Mapping[str, Mapping[str, object]]:
 
 @contextmanager
 def told() -> Iterator[None]:
-    """An error of ours fails the test in its sentence, which needs no traceback."""
+    """Fail the test with the sentence of a FederationError, without a traceback."""
     from federation.errors import FederationError
 
     try:

@@ -28,7 +28,7 @@ from federation.errors import PreconditionMissing, Side, Unreachable
 
 @dataclass(frozen=True)
 class Outcome:
-    """What ``apply`` did: the ``why`` of the statements that ran, and of those that were not needed.
+    """The result of ``apply``: the ``why`` of the statements that ran, and of those that were not needed.
 
     ``notes`` are what the statements found on the server and tell: the arithmetic of the link roles' limits.
     """
@@ -39,7 +39,7 @@ class Outcome:
 
 
 def statements(config: Config, side: Side) -> list[Statement]:
-    """What an administrator runs on ``side``, in this order.
+    """List the statements that an administrator runs on ``side``, in this order.
 
     Raises PreconditionMissing when a setting is missing (the owner's URL; for local both link passwords too).
     """
@@ -47,7 +47,7 @@ def statements(config: Config, side: Side) -> list[Statement]:
 
 
 def render(config: Config, side: Side) -> str:
-    """The statements as a commented script for psql, without its last line break; raises as `statements` does.
+    """Return the statements as a commented script for psql, without its last line break; raises as `statements` does.
 
     It holds verifiers and no password.
     """
@@ -81,7 +81,7 @@ def apply(config: Config, side: Side) -> Outcome:
 
 @contextmanager
 def _admin_session(config: Config, side: Side) -> Iterator[Connection]:
-    """A session of the administrator, whose errors name the administrator's URL and not the owner's."""
+    """Open a session of the administrator. Its errors name the administrator's URL, not the owner's."""
     variable = f"FEDERATION_{side.upper()}_ADMIN_URL"
     try:
         with connect(config, side, admin=True) as connection:

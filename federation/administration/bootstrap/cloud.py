@@ -20,11 +20,11 @@ from federation.administration.bootstrap.statement import Statement
 from federation.config import Config
 
 EXTENSIONS = "extensions"
-"""Where postgres_fdw goes if it is not there yet: Supabase's name for it, and not in reach of the API."""
+"""The schema for postgres_fdw if it is not installed yet: Supabase's, which the API does not serve."""
 
 
 def statements(config: Config) -> Iterator[Statement]:
-    """Raises PreconditionMissing when a setting is missing."""
+    """List the statements for the cloud. Raises PreconditionMissing when a setting is missing."""
     owner, database = who_owns(config, "cloud")
     roles = config.roles
     yield from create_owner(config, "cloud")

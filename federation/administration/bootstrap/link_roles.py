@@ -1,4 +1,4 @@
-"""The two link roles at the hospital: made, bounded, and refused where somebody else uses or may become them."""
+"""Make and limit the two link roles at the hospital; refuse roles that somebody else uses or may become."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ BACKENDS = 100
 """Backends of the cloud that each role serves where the server's max_connections allows it."""
 
 _TOLD = "ZF000"
-"""SQLSTATE of what a block tells: other notices may quote values and are not repeated (federation/server_text.py)."""
+"""SQLSTATE of the notices that are shown; others may quote values and are not repeated (federation/server_text.py)."""
 
 _SITE = "alembic-federation: link role of site "
 """How the comment of a link role begins."""
 
 
 def create_link_roles(config: Config, owner: str, database: str) -> Iterator[Statement]:
-    """Both roles with their passwords and limits. Raises PreconditionMissing when a password is not set."""
+    """Make both roles, with their passwords and limits. Raises PreconditionMissing when a password is not set."""
     yield _refuse_shared(config, owner, database)
     for user, password in (config.link_login("link"), config.link_login("service")):
         yield Statement(
@@ -75,7 +75,7 @@ def set_settings(config: Config, database: str) -> Iterator[Statement]:
 
 
 def refuse_faults(config: Config, side: Side, owner: str) -> Statement:
-    """Refuse roles that are more than they must be, or that somebody else may become; what is harmless is warned of."""
+    """Refuse roles that may do too much, or that somebody else may become. Warn of harmless differences."""
     body = sql.SQL(
         """
 DECLARE
@@ -158,7 +158,7 @@ END """
 
 
 def _limit(config: Config) -> Statement:
-    """Set both connection limits by the server's own numbers, and say how they come about.
+    """Compute both connection limits from the server's settings, and print the arithmetic.
 
     postgres_fdw keeps a session until the backend ends, so each backend of the cloud's pool may hold one for each role.
     """

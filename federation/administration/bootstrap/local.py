@@ -24,7 +24,7 @@ from federation.roles import bound
 
 
 def statements(config: Config) -> Iterator[Statement]:
-    """Raises PreconditionMissing when a setting is missing."""
+    """List the statements for the hospital. Raises PreconditionMissing when a setting is missing."""
     owner, database = who_owns(config, "local")
     link, service = bound(config, "local")
     if len({owner, link, service}) < 3:
@@ -76,7 +76,7 @@ def statements(config: Config) -> Iterator[Statement]:
 
 
 def _grant_predefined(owner: str, role: str, why: str) -> Statement:
-    """Left out where the administrator may not grant it: releases work without it."""
+    """Grant it only if the administrator may; releases work without it."""
     return Statement(
         why,
         sql.SQL("GRANT {} TO {}").format(sql.Identifier(role), sql.Identifier(owner)),

@@ -1,4 +1,4 @@
-"""The owner's role, database and schema, which both servers need; and how roles are made."""
+"""Make the owner's role, database and schema, which both servers need, and other roles."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from federation.config import Config
 from federation.errors import PreconditionMissing, Side
 
 _POOLED = re.compile(r"\.[a-z0-9]{20}@|\.pooler\.supabase\.com$")
-"""Supabase's poolers are told the project in the login: https://supabase.com/docs/guides/database/connecting-to-postgres"""
+"""Supabase's poolers read the project from the login: https://supabase.com/docs/guides/database/connecting-to-postgres"""
 
 
 def who_owns(config: Config, side: Side) -> tuple[str, str]:
-    """The role and the database of the owner's URL. Raises PreconditionMissing where it names none."""
+    """Return the role and the database of the owner's URL. Raises PreconditionMissing if it names none."""
     url = config.url(side)
     if not url.username or not url.database:
         raise PreconditionMissing(
@@ -35,7 +35,7 @@ def who_owns(config: Config, side: Side) -> tuple[str, str]:
 
 
 def create_owner(config: Config, side: Side) -> Iterator[Statement]:
-    """The owner's role and, at the hospital, its password."""
+    """Make the owner's role and, at the hospital, its password."""
     owner, database = who_owns(config, side)
     password = config.url(side).password
     secret = sql.SQL(" PASSWORD {}").format(verifier(owner, str(password))) if password else sql.SQL("")
@@ -58,7 +58,7 @@ def create_owner(config: Config, side: Side) -> Iterator[Statement]:
 
 
 def create_database(config: Config, side: Side) -> Statement:
-    """The owner's database."""
+    """Make the owner's database."""
     owner, database = who_owns(config, side)
     return Statement(
         f"database {database}",
@@ -103,7 +103,7 @@ def grant_usage(config: Config, names: Iterable[str]) -> Iterator[Statement]:
 
 
 def grant_membership(member: str, role: str, why: str) -> Iterator[Statement]:
-    """``member`` may become ``role`` and inherits nothing. Who creates a role is a member since 16, but without SET."""
+    """Let ``member`` become ``role`` and inherit nothing. Since 16 a role's creator is a member, but without SET."""
     grant = sql.SQL("GRANT {} TO {}").format(sql.Identifier(role), sql.Identifier(member))
     unless = sql.SQL(
         "SELECT 1 WHERE CASE WHEN current_setting('server_version_num')::int {} 160000 THEN true "
@@ -131,12 +131,12 @@ def grant_membership(member: str, role: str, why: str) -> Iterator[Statement]:
 
 
 def role_exists(name: str) -> sql.Composed:
-    """A SELECT that finds the role, if it is there."""
+    """Return a SELECT that finds the role if it exists."""
     return sql.SQL("SELECT 1 FROM pg_roles WHERE rolname = {}").format(sql.Literal(name))
 
 
 def verifier(user: str, password: str) -> sql.Literal:
-    """What the server stores in place of ``password``. libpq makes it, and needs a connection object but no server."""
+    """Return the verifier that the server stores for ``password``. libpq makes it without a server."""
     connection = pq.PGconn.connect_start(b"host=/nonexistent")
     try:
         verifier = connection.encrypt_password(password.encode(), user.encode(), b"scram-sha-256")

@@ -1,4 +1,4 @@
-"""What the toolkit has made is the owner's: after ``pg_restore --no-owner`` it is whoever's restored it.
+"""Give the toolkit's objects back to their owner: ``pg_restore --no-owner`` leaves them to whoever restored.
 
 Only objects of the toolkit's own schemas, the exported tables or views, and the functions and types that these use are
 given back; everything else in the database stays whose it is.
@@ -73,7 +73,7 @@ END """
 
 
 def give_back(config: Config, side: Side) -> Iterator[Statement]:
-    """Make the owner, and of one function the sender, the owner of the toolkit's objects again."""
+    """Make the owner the owner of the toolkit's objects again, and the sender the owner of its function."""
     owner, _ = who_owns(config, side)
     tables = config.tables
     own = ["federation", "auth"] if side == "local" else ["federation", "federation_private", tables.link_schema]

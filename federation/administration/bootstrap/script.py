@@ -13,7 +13,7 @@ from federation.errors import Side
 
 
 def written(config: Config, side: Side, todo: list[Statement]) -> str:
-    """A commented script, without its last line break."""
+    """Return the statements as a commented script, without its last line break."""
     owner, database = who_owns(config, side)
     admin = "a superuser" if side == "local" else "a superuser (on Supabase: postgres)"
     lines = [
@@ -34,7 +34,7 @@ def written(config: Config, side: Side, todo: list[Statement]) -> str:
 
 
 def _printed(statement: Statement) -> list[str]:
-    """For psql: a query whose result ``\\gexec`` runs, if there is a condition."""
+    """Return it for psql. If there is a condition, it is a query whose result ``\\gexec`` runs."""
     comment = _comment(statement.why)
     if statement.unless is None:
         return [*comment, f"{statement.command.as_string(None)};"]
@@ -46,7 +46,7 @@ def _printed(statement: Statement) -> list[str]:
 
 
 def _notes(config: Config, side: Side) -> list[str]:
-    """What no statement can do."""
+    """Return the comments on what no statement can do."""
     _, database = who_owns(config, side)
     if side == "cloud":
         return _comment(
@@ -73,7 +73,7 @@ def _hba_name(name: str) -> str:
 
 
 def _comment(text: str) -> list[str]:
-    """Every line of it: a line break in a name must not end the comment."""
+    """Comment out every line: a line break in a name must not end the comment."""
     return [f"-- {line}".rstrip() for line in text.splitlines()]
 
 

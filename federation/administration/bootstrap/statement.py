@@ -29,12 +29,12 @@ class Statement:
 
 
 def groups(todo: list[Statement]) -> Iterator[tuple[tuple[Database, bool], Iterable[Statement]]]:
-    """Neighbours that share a database and a transaction."""
+    """Group neighbouring statements that share a database and a transaction."""
     return itertools.groupby(todo, key=lambda statement: (statement.database, statement.transactional))
 
 
 def dollar_quoted(text: sql.Composable) -> sql.SQL:
-    """``text`` as a string constant that stays readable."""
+    """Return ``text`` as a string constant that stays readable."""
     body = text.as_string(None)
     tag = next(tag for n in itertools.count() if (tag := f"$fed{n or ''}$") not in body)
     return sql.SQL(f"{tag}{body}{tag}")

@@ -1,4 +1,4 @@
-"""The binding as its frozen version has it: what somebody has changed of it, and what is missing.
+"""Compare the binding with its frozen version.
 
 How the server would spell it is learned as with everything that is declared: it is made beside, in schemas of other
 names, and rolled back.
@@ -50,7 +50,7 @@ _PARTS = sa.text(
 
 
 def compare(survey: Survey) -> Iterator[Finding]:
-    """Functions, views and tables of the binding; nothing where no release has created it."""
+    """Compare functions, views and tables of the binding; yield nothing if no release has created it."""
     with beside(survey) as schemas:
         declared = parts(survey.connection, schemas) if schemas else {}
     there = parts(survey.connection, SCHEMAS[survey.side]) if declared else {}

@@ -51,7 +51,7 @@ _BYPASSES = sa.text(
 
 
 def compare(survey: Survey) -> Iterator[Finding]:
-    """Foreign tables that an API role may use, and views, over the toolkit's views too, that ask as their owner."""
+    """Report foreign tables that an API role may use, and views (also over the toolkit's) that run as their owner."""
     config = survey.config
     known = {
         "server": config.link.server,

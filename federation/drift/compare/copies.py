@@ -26,7 +26,7 @@ _COPIES = sa.text(
 
 
 def compare(survey: Survey) -> Iterator[Finding]:
-    """Those that read a foreign table of the link, or a view of one."""
+    """Report materialized views that read a foreign table of the link, or a view of one."""
     for name in survey.connection.execute(_COPIES, {"schema": survey.config.tables.link_schema}).scalars().all():
         drop = f"DROP MATERIALIZED VIEW {name}"
         yield Finding("materialized view", name, "keeps the hospital's rows in the cloud", drop)

@@ -24,7 +24,7 @@ from federation.operations.views import CreateRLSViewOp, DropRLSViewOp
 
 
 def compare(survey: Survey) -> Iterator[MigrateOperation]:
-    """Imports of missing tables, and what they lack; what they have too much goes later (removed_columns)."""
+    """Import missing tables and add missing columns; `removed_columns` drops surplus ones later."""
     config = survey.config
     for table in survey.declared.tables:
         options = config.tables.options.get(table.name, {})
@@ -55,7 +55,7 @@ def compare(survey: Survey) -> Iterator[MigrateOperation]:
 
 
 def _source(survey: Survey, table: str, there: Relation) -> Iterator[Finding]:
-    """Whether it reads the table and columns of its own names, at the hospital."""
+    """Whether the foreign table reads a table and columns of the same names at the hospital."""
     config = survey.config
     name = f"{config.tables.link_schema}.{table}"
     declared = config.link.server, config.tables.schema_, table

@@ -12,7 +12,7 @@ _HINT = "declare what is there, or write it by hand (DROP COLUMN and ADD COLUMN;
 
 
 def compare(survey: Survey) -> Iterator[Finding]:
-    """Columns that are generated otherwise than declared, or are on one side only, as the server spells them."""
+    """Report columns whose generation expression differs from the declared one, or that only one side generates."""
     for table in survey.declared.tables:
         there, spelled = survey.table(table.name), survey.spelled[table.name].columns
         for name, facts in there.columns.items() if there is not None else ():

@@ -44,7 +44,7 @@ def compare_local(survey: Survey) -> Iterator[MigrateOperation]:
 
 
 def compare_cloud(survey: Survey) -> Iterator[MigrateOperation]:
-    """The API roles and PUBLIC have on view and foreign table what is declared: those not named, nothing.
+    """Compare the API roles' and PUBLIC's privileges on views and foreign tables with the declared ones.
 
     Other roles have nothing on the foreign tables, which are the toolkit's own. So the view shows them nothing either.
     """
@@ -83,11 +83,11 @@ def _differences(
 
 
 _IDENTIFIER = 63
-"""Bytes that a name may have."""
+"""The most bytes that a name may have."""
 
 
 def sequence_name(table: str, column: str) -> str:
-    """What PostgreSQL calls the sequence of a new serial column; the longer name is cut until both fit.
+    """Return PostgreSQL's name for the sequence of a new serial column; the longer part is cut until both fit.
 
     https://github.com/postgres/postgres/blob/REL_18_STABLE/src/backend/commands/indexcmds.c (makeObjectName)
     """

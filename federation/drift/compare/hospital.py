@@ -16,7 +16,7 @@ _HINT = "bring the hospital's table back, or declare the change: federation revi
 
 
 def compare(survey: Survey) -> Iterator[MigrateOperation]:
-    """Columns of foreign tables that the hospital lacks or has otherwise. A surplus there is allowed."""
+    """Report columns of foreign tables that are missing or differ at the hospital. A surplus there is allowed."""
     if survey.hospital is None:
         return
     for table in survey.declared.tables:

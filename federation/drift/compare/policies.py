@@ -12,7 +12,7 @@ from federation.operations.policies import AlterPolicyOp, Command, CreatePolicyO
 
 
 def compare(survey: Survey) -> Iterator[MigrateOperation]:
-    """Declared policies that are missing or differ, and others that should not be there."""
+    """Create missing policies, replace those that differ, and drop those that are not declared."""
     schema = survey.config.tables.schema_
     for table in survey.declared.tables:
         declared = survey.declared.policies(table)

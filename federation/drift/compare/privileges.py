@@ -30,7 +30,7 @@ _APPS = "auth."
 
 
 def compare(survey: Survey) -> Iterator[Finding]:
-    """Privileges that are held and not declared, and those that are declared and missing."""
+    """Report privileges that are held and not declared, and those that are declared and missing."""
     config, connection = survey.config, survey.connection
     own = SCHEMAS[survey.side]
     declared, parts = _of_the_books(survey), set()

@@ -31,7 +31,7 @@ _READERS = sa.text(
 
 
 def compare(survey: Survey) -> Iterator[Finding]:
-    """Such roles that federation.toml does not acknowledge in ``roles.read_all``."""
+    """Report such roles unless federation.toml lists them in ``roles.read_all``."""
     config = survey.config
     owner = survey.connection.exec_driver_sql("SELECT current_user").scalar_one()
     known = {"known": [owner, config.roles.sender, *config.roles.read_all]}

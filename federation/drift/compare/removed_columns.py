@@ -11,7 +11,7 @@ from federation.operations.foreign_tables import AlterForeignTableOp
 
 
 def compare(survey: Survey) -> Iterator[MigrateOperation]:
-    """A foreign table holds named columns only: one with a surplus column sends NULL for it."""
+    """Drop surplus columns of foreign tables: an INSERT would send NULL for them."""
     for table in survey.declared.tables:
         there = survey.foreign_table(table.name)
         if there is None:

@@ -10,7 +10,7 @@ from federation.drift.survey import Survey
 
 
 def compare(survey: Survey) -> Iterator[Finding]:
-    """Roles that are more than they must be, and settings of theirs that `federation bootstrap` did not give."""
+    """Report roles that may do too much, and settings that `federation bootstrap` did not give them."""
     found = [fault for fault in roles.faults(survey.connection, survey.config, survey.side) if fault.refused]
     if survey.side == "local":
         found += roles.foreign_settings(survey.connection, survey.config)

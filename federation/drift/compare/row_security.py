@@ -1,4 +1,4 @@
-"""Row-level security of the local tables: on, whatever else."""
+"""Row-level security of the local tables: it must be on."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from federation.operations.policies import EnableRowLevelSecurityOp
 
 
 def compare(survey: Survey) -> Iterator[MigrateOperation]:
-    """An exported table without row-level security shows every row to the link roles."""
+    """Enable row-level security on exported tables: without it, the link roles see every row."""
     for table in survey.declared.tables:
         there = survey.table(table.name)
         if there is None or not there.row_security:

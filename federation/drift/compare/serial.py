@@ -17,7 +17,7 @@ _HINT = "declare sa.Identity(), or autoincrement=False where the app gives the v
 
 
 def compare(survey: Survey) -> Iterator[Finding]:
-    """Columns that are declared as serial and take no number there, and those that are serial and to be identities.
+    """Report columns declared as serial that have no sequence, and serial ones declared as identities.
 
     Every INSERT of the app would fail without a number. Alembic makes no identity of a serial column, nor the reverse.
     """
@@ -45,7 +45,7 @@ def is_other_kind(column: Column[Any], there: ColumnFacts) -> bool:
 
 
 def _as_identity(column: Column[Any], there: Relation) -> str:
-    """The statements; the numbers go on where they were."""
+    """Return the statements; the numbers go on where they were."""
     named, table = sql.Identifier(column.name), sql.Identifier(there.schema, there.name)
     sequence = there.sequences.get(column.name)
     statements = [sql.SQL("ALTER TABLE {} ALTER {} DROP DEFAULT").format(table, named)]

@@ -12,7 +12,7 @@ from federation.operations.servers import AlterForeignServerOp, CreateForeignSer
 
 
 def compare(survey: Survey) -> Iterator[MigrateOperation]:
-    """Options of federation.toml become operations; an address or timeout is `link apply`'s to set."""
+    """Alter options that federation.toml declares; `link apply` sets addresses and timeouts."""
     link = survey.config.link
     managed = link.server_options
     if survey.server is None:

@@ -24,7 +24,7 @@ _CHECKS = sa.text(
 
 
 def compare(survey: Survey) -> Iterator[MigrateOperation]:
-    """Declared tables with the site's column and without the CHECK, or with one that holds for another site."""
+    """Create the CHECK of tables with a site column that lack it, or that have one of another site."""
     config = survey.config
     column, schema = config.tables.site_column, config.tables.schema_
     if column is None:

@@ -11,7 +11,7 @@ from federation.operations.foreign_tables import SetStatisticsTargetOp
 
 
 def compare(survey: Survey) -> Iterator[MigrateOperation]:
-    """Declared columns whose target is not 0; a column that a release adds gets its 0 there."""
+    """Set the target of declared columns to 0; a release that adds a column sets it there."""
     for table in survey.declared.tables:
         there = survey.foreign_table(table.name)
         if there is None:

@@ -17,7 +17,7 @@ from federation.operations.types import AddEnumValueOp, CreateTypeOp
 
 
 def compare(survey: Survey) -> Iterator[MigrateOperation]:
-    """A declared type that is missing is created, and an enum's missing labels are added; others are not managed."""
+    """Create missing declared types and add missing labels of enums; other types are not managed."""
     for type_ in survey.declared.types:
         labels = survey.types.get(key(type_))
         if labels is None:

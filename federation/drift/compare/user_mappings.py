@@ -13,7 +13,7 @@ from federation.operations.user_mappings import CreateUserMappingOp
 
 
 def compare(survey: Survey) -> Iterator[MigrateOperation]:
-    """Everyone goes as the judged link role; the owner and the roles that bypass as the service's."""
+    """Map PUBLIC to the judged link role, and the owner and the roles that bypass to the service role."""
     config = survey.config
     owner = config.url("cloud").username or "current_user"
     expected: dict[str, tuple[str, LinkRole]] = {

@@ -25,12 +25,12 @@ class ReplaceDifferingView(ReplaceRLSViewOp):
     differing: tuple[str, ...]
 
     def to_diff_tuple(self) -> tuple[Any, ...]:
-        """With what differs."""
+        """Return Alembic's tuple, with what differs."""
         return (*super().to_diff_tuple(), self.differing)
 
 
 def compare(survey: Survey) -> Iterator[MigrateOperation]:
-    """A view that differs is replaced as a whole, with everything that it should have."""
+    """Replace a view that differs as a whole, with everything that is declared for it."""
     for table in survey.declared.tables:
         declared, there = survey.view(table), survey.table(table.name)
         if there is None:
