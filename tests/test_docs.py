@@ -247,3 +247,13 @@ def test_the_projects_urls_are_those_of_the_pages() -> None:
         assert url.startswith(home)
         path = re.fullmatch(rf"{home}/(?:blob|tree)/main/(.+)", url)
         assert path is None or (ROOT / path[1]).exists()
+
+
+def test_every_page_and_room_that_is_named_exists() -> None:
+    """Hints and docstrings of the toolkit name pages; pages name folders of the repository."""
+    for file in [ROOT / "federation.toml", *(ROOT / "federation").rglob("*.py")]:
+        for page in re.findall(r"(?<!\S/)\bdocs/[\w/-]+\.md", file.read_text()):
+            assert (ROOT / page).exists(), f"{file}: {page}"
+    for page in PAGES:
+        for folder in re.findall(r"`((?:federation|tests|tools|docs|benchmarks)/(?:[\w.-]+/)*)`", page.read_text()):
+            assert (ROOT / folder).is_dir(), f"{page}: {folder}"
