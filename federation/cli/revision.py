@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-import click
+from collections.abc import Iterator
 
-from federation.cli.output import Result, common
+import click
+from rich.text import Text
+
+from federation.check import Difference
+from federation.cli.output import COLOURS, Result, common, styled
 from federation.config import Config
-from federation.scaffold import revision
+from federation.scaffold import Written, revision
 
 
 @click.command("revision")
@@ -15,7 +19,29 @@ from federation.scaffold import revision
 @common
 def command(config: Config, message: str, *, autogenerate: bool) -> Result:
     """Write the pair of files of the next release. Databases are read, not changed."""
-    written = revision(config, message, autogenerate=autogenerate)
-    lines = [f"{item.release} {item.phase}\n  {item.local}\n  {item.cloud}" for item in written]
-    data = {"releases": [item.to_dict() for item in written]}
-    return Result(data, "\n".join(lines) or "nothing differs from the declarations: no file was written")
+    left: list[Difference] = []
+    written = revision(config, message, autogenerate=autogenerate, report=left.append)
+    data = {
+        "releases": [item.to_dict() for item in written],
+        "left": [difference.to_dict() for difference in left],
+    }
+    return Result(data, Text("\n").join(_lines(written, left)))
+
+
+def _lines(written: list[Written], left: list[Difference]) -> Iterator[Text]:
+    """Say of each release its files and what is in them, and then what no release closes."""
+    for item in written:
+        yield styled(f"{item.release} {item.phase}", "bold")
+        yield from (styled(f"  {path}", "") for path in (item.local, item.cloud))
+        yield from map(_line, item.changes)
+    if not written:
+        differs = "differs that a release could change" if left else "differs from the declarations"
+        yield styled(f"nothing {differs}: no file was written", "")
+    if left:
+        yield styled("no release closes:", "bold")
+        yield from map(_line, left)
+
+
+def _line(change: Difference) -> Text:
+    detail = f"  {change.detail}" if change.detail else ""
+    return styled(f"  {change.mark} {change.side} {change.what} {change.name}{detail}", COLOURS[change.mark])

@@ -8,7 +8,7 @@ The first release holds the link and nothing else: what is declared stands on it
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -19,34 +19,52 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 
+from federation.check import Difference, differences, flat
 from federation.config import Config
 from federation.databases import SIDES
+from federation.drift.finding import ByHand, Finding
 from federation.environments import alembic_config
 from federation.errors import FederationError, PendingChanges, Refused, Side
 from federation.lockstep import Releases
 from federation.scaffold.first import first
 from federation.scaffold.lock_order import locked_first
-from federation.scaffold.phases import split
+from federation.scaffold.phases import Phases, split
 
 Phase: TypeAlias = Literal["expand", "contract"]
 
 
 @dataclass(frozen=True)
 class Written:
-    """A release that was written: its id, phase and two files."""
+    """A release that was written: its id, phase, two files, and what autogenerate has put into them."""
 
     release: str
     phase: Phase
     local: Path
     cloud: Path
 
-    def to_dict(self) -> dict[str, str]:
-        """Return it for JSON."""
-        return {"release": self.release, "phase": self.phase, "local": str(self.local), "cloud": str(self.cloud)}
+    changes: tuple[Difference, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the release for JSON."""
+        return {
+            "release": self.release,
+            "phase": self.phase,
+            "local": str(self.local),
+            "cloud": str(self.cloud),
+            "changes": [change.to_dict() for change in self.changes],
+        }
 
 
-def revision(config: Config, message: str, *, autogenerate: bool = False) -> list[Written]:
+def revision(
+    config: Config,
+    message: str,
+    *,
+    autogenerate: bool = False,
+    report: Callable[[Difference], object] = lambda _: None,
+) -> list[Written]:
     """Write the pair of files of the next release; with ``autogenerate`` none, one, or two releases, or the `first`.
+
+    ``report`` is called with each difference that no release can close: nothing is written for it.
 
     Raises PendingChanges when a database is not at the newest release, Refused when the ids are not numbers.
     """
@@ -55,8 +73,13 @@ def revision(config: Config, message: str, *, autogenerate: bool = False) -> lis
     if not last.isdigit():
         raise Refused(f"release {last} has no number that another could follow", hint="name releases 0001, 0002, …")
     phases: tuple[Phase, ...] = ("expand",)
+    found: dict[Side, Phases] = {}
     if autogenerate and releases.ids:
-        found = {side: _find(config, side, message) for side in SIDES}
+        for side in SIDES:
+            found[side], findings = _find(config, side, message)
+            for finding in findings:
+                for difference in differences(side, finding.to_diff_tuple()):
+                    report(difference)
         phases = tuple(phase for phase in ("expand", "contract") if any(getattr(f, phase) for f in found.values()))
     ids = [f"{int(last) + 1 + n:0{len(last)}d}" for n, _ in enumerate(phases)]
     if not phases:
@@ -74,9 +97,17 @@ def revision(config: Config, message: str, *, autogenerate: bool = False) -> lis
                 path.unlink(missing_ok=True)
         raise
     return [
-        Written(release, phase, local, cloud)
+        Written(release, phase, local, cloud, tuple(_changes(found, phase)))
         for release, phase, local, cloud in zip(ids, phases, files["local"], files["cloud"], strict=True)
     ]
+
+
+def _changes(found: dict[Side, Phases], phase: Phase) -> Iterator[Difference]:
+    """Describe the operations of a written release, as `federation check` would describe that they are missing."""
+    for side in SIDES:
+        ops = getattr(found[side], phase) if side in found else ()
+        for diff in flat(UpgradeOps(ops=list(ops)).as_diffs()):
+            yield from differences(side, diff)
 
 
 def _files(config: Config, side: Side) -> set[Path]:
@@ -84,8 +115,8 @@ def _files(config: Config, side: Side) -> set[Path]:
     return set(Path(ScriptDirectory.from_config(alembic_config(config, side)).versions).glob("*.py"))
 
 
-def _find(config: Config, side: Side, message: str) -> Any:
-    """What autogenerate finds on ``side``, split into its phases; writes nothing."""
+def _find(config: Config, side: Side, message: str) -> tuple[Phases, list[Finding]]:
+    """What autogenerate finds on ``side``: operations by phase, and what no release can close. Writes nothing."""
     scripts: list[MigrationScript] = []
 
     def take(_context: object, _revision: object, directives: list[MigrationScript]) -> None:
@@ -93,8 +124,14 @@ def _find(config: Config, side: Side, message: str) -> Any:
         directives.clear()
 
     _alembic_revision(config, side, message, take, autogenerate=True)
-    upgrade_ops = scripts[0].upgrade_ops
-    return split(upgrade_ops.ops if upgrade_ops is not None else [])
+    return _without_findings(scripts[0].upgrade_ops)
+
+
+def _without_findings(upgrade_ops: UpgradeOps | None) -> tuple[Phases, list[Finding]]:
+    """Split the operations into their phases, apart from findings; one that is mended by hand refuses to be written."""
+    ops = upgrade_ops.ops if upgrade_ops is not None else []
+    findings = [op for op in ops if isinstance(op, Finding) and not isinstance(op, ByHand)]
+    return split(op for op in ops if op not in findings), findings
 
 
 def _write(
@@ -106,7 +143,7 @@ def _write(
 
     def pair(context: MigrationContext, _revision: object, directives: list[MigrationScript]) -> None:
         (template,) = directives
-        found = split(template.upgrade_ops.ops if template.upgrade_ops is not None else [])
+        found, _ = _without_findings(template.upgrade_ops)
         directives.clear()
         head = last if last != "0000" else "base"
         for release, phase in phases.items():

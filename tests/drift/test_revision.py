@@ -33,7 +33,7 @@ def declare(deployment: Deployment, *pairs: tuple[str, str]) -> None:
     models.write_text(text)
 
 
-def generate(deployment: Deployment, message: str) -> list[dict[str, str]]:
+def generate(deployment: Deployment, message: str) -> list[dict[str, Any]]:
     return [written.to_dict() for written in revision(deployment.config, message, autogenerate=True)]
 
 
@@ -225,3 +225,35 @@ def test_a_release_that_changes_one_table_needs_no_lock_of_its_own(declaring: De
     declare(declaring, ALLERGIES)
     (written,) = generate(declaring, "Allergies")
     assert [body(written[side])[0] for side in ("local", "cloud")] == ["add_column", "alter_foreign_table"]
+
+
+def test_it_says_what_it_wrote(declaring: Deployment) -> None:
+    declare(declaring, ALLERGIES, NO_PLACE)
+    result = declaring.federation("revision", "-m", "allergies", "--autogenerate")
+    assert result.returncode == 0, result.stderr
+    lines = result.stdout.splitlines()
+    expand, contract = lines.index("0005 expand"), lines.index("0006 contract")
+    assert "  + local column hospital_patients.allergies" in lines[expand:contract]
+    assert "  + cloud foreign column federation_link.hospital_patients.allergies" in lines[expand:contract]
+    assert "  - local column hospital_patients.place" in lines[contract:]
+
+
+def test_a_difference_that_no_release_closes_is_told_and_no_file_is_written(declaring: Deployment) -> None:
+    with declaring.owner("cloud") as owner:
+        owner.execute("CREATE VIEW v AS SELECT * FROM federation_link.hospital_patients; GRANT SELECT ON v TO anon")
+    before = files(declaring)
+    result = declaring.federation("revision", "-m", "nothing", "--autogenerate")
+    assert result.returncode == 0, result.stderr
+    assert files(declaring) == before
+    head, left, *found = result.stdout.splitlines()
+    assert (head, left) == ("nothing differs that a release could change: no file was written", "no release closes:")
+    assert any("public.v" in line for line in found)
+    as_json = declaring.federation("revision", "-m", "nothing", "--autogenerate", "--json")
+    assert json.loads(as_json.stdout)["releases"] == []
+    assert json.loads(as_json.stdout)["left"]
+    declare(declaring, ALLERGIES)
+    (written,) = generate(declaring, "allergies")
+    assert (body(written["local"]), body(written["cloud"])) == (
+        ["add_column"],
+        ["alter_foreign_table", "replace_rls_view"],
+    )
