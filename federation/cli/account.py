@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
+from datetime import datetime
 from uuid import UUID
 
 import click
-from rich.table import Table
 
 from federation.administration import accounts
-from federation.cli.output import Result, common
+from federation.cli.output import Result, common, listing
 from federation.config import Config
 from federation.errors import Refused
 
@@ -35,9 +35,10 @@ def add(config: Config, sub: UUID, claims: str) -> Result:
 def list_(config: Config) -> Result:
     """Show the accounts that the hospital admits."""
     listed = accounts.list_(config)
-    table = Table("sub", "claims", "added", box=None, pad_edge=False)
+    table = listing("sub", "claims", "added", whole={"sub", "added"})
     for account in listed:
-        table.add_row(str(account["sub"]), json.dumps(account["claims"]), str(account["added_at"]))
+        added = datetime.fromisoformat(str(account["added_at"])).isoformat(timespec="seconds")
+        table.add_row(str(account["sub"]), json.dumps(account["claims"]), added)
     return Result({"accounts": listed}, table)
 
 

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import click
-from rich.table import Table
 
-from federation.cli.output import Result, common
+from federation.cli.output import Result, common, listing
 from federation.config import Config
 from federation.lockstep.history import read_history
 
 
 @click.command("history")
+@click.option("-n", "--last", type=click.IntRange(min=1), help="Only the last so many.")
 @common
-def command(config: Config) -> Result:
+def command(config: Config, *, last: int | None) -> Result:
     """Show what was done to both databases, oldest first."""
     entries = read_history(config)
-    table = Table(
-        "when", "side", "from", "to", "result", "seconds", "role", "host", "overridden", box=None, pad_edge=False
-    )
+    entries = entries[-last:] if last is not None else entries
+    names = ("when", "side", "from", "to", "result", "seconds", "role", "host", "overridden")
+    table = listing(*names, whole={"when", "side", "from", "to"})
     for entry in entries:
         table.add_row(
             entry.started_at.isoformat(timespec="seconds"),

@@ -14,13 +14,14 @@ import logging
 import signal
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 from rich.console import Console, RenderableType
+from rich.table import Table
 from rich.text import Text
 
 from federation.config import Config
@@ -55,6 +56,14 @@ def console(*, stderr: bool = False, markup: bool = False) -> Console:
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() else _UNWRAPPED
     return _Console(stderr=stderr, highlight=False, markup=markup, emoji=False, width=width)
+
+
+def listing(*columns: str, whole: Collection[str] = ()) -> Table:
+    """Make a table in which nothing is cut; the columns in ``whole``, ids and times, are not folded either."""
+    table = Table(box=None, pad_edge=False)
+    for name in columns:
+        table.add_column(name, no_wrap=name in whole, overflow="fold")
+    return table
 
 
 def styled(text: str, style: str) -> Text:
