@@ -223,11 +223,14 @@ class Config(_Model):
 
     @classmethod
     def load(cls, path: Path | None = None, environ: Mapping[str, str] = os.environ) -> Config:
-        """Read ``path`` (default: federation.toml here; a missing default is an empty one) and ``environ``.
+        """Read ``path`` and ``environ``. The default is the federation.toml of this folder or of the nearest above it.
+
+        Where there is none, the settings are those of ``environ`` alone.
+
 
         Raises PreconditionMissing, naming the key or variable, when one is malformed.
         """
-        file = path or Path("federation.toml")
+        file = path or _nearest("federation.toml")
         values = _read_toml(file, required=path is not None)
         _refuse_secrets(values, file)
         for variable, keys in _VARIABLES.items():
@@ -399,6 +402,13 @@ def _variable(environ: Mapping[str, str], name: str) -> str | None:
         raise PreconditionMissing(
             f"{name}_FILE names {file}, which cannot be read", hint="check path and permissions"
         ) from error
+
+
+def _nearest(name: str) -> Path:
+    """Find the file in this folder or the nearest one above it; where there is none, it is this folder's."""
+    if Path(name).is_file():
+        return Path(name)
+    return next((folder / name for folder in Path.cwd().parents if (folder / name).is_file()), Path(name))
 
 
 def _read_toml(file: Path, *, required: bool) -> dict[str, Any]:

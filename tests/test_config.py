@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from sqlalchemy.engine import make_url
 
 from federation.config import Config, is_loopback
 from federation.errors import PreconditionMissing
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 LOCAL = "postgresql://owner:secret@10.1.2.3:6000/hospital"
 
@@ -169,3 +166,16 @@ def test_a_password_that_is_not_percent_encoded_is_refused_and_no_part_of_it_is_
 def test_a_percent_encoded_password_is_what_it_was(tmp_path: Path) -> None:
     url = load(tmp_path, FEDERATION_LOCAL_URL="postgresql://owner:s3cr%3Aet%40p%2Fw@127.0.0.1/hospital").url("local")
     assert (url.password, url.host, url.database) == ("s3cr:et@p/w", "127.0.0.1", "hospital")
+
+
+def test_the_file_of_a_folder_above_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    below = tmp_path / "versions" / "local"
+    below.mkdir(parents=True)
+    (tmp_path / "federation.toml").write_text('[link]\nserver = "above"\n')
+    monkeypatch.chdir(below)
+    config = Config.load(environ={})
+    assert (config.link.server, config.root) == ("above", tmp_path)
+    (below / "federation.toml").write_text("")
+    assert Config.load(environ={}).root == below
+    with pytest.raises(PreconditionMissing):  # a file that is named is not looked for
+        Config.load(Path("nothing.toml"), {})

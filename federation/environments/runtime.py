@@ -297,16 +297,25 @@ def _metadata(config: Config) -> MetaData:
     module, _, attribute = config.tables.metadata.partition(":")
     try:
         metadata = getattr(importlib.import_module(module), attribute or "metadata")
-    except (ImportError, AttributeError) as error:
+    except FederationError:
+        raise
+    except Exception as error:  # the models are Python of the app's, and may raise anything
         raise PreconditionMissing(
-            f"tables.metadata names {config.tables.metadata}, which cannot be imported",
-            hint="write it as module:attribute, importable from the folder of alembic.ini",
+            f"tables.metadata names {config.tables.metadata}, which cannot be imported ({_cause(error)})",
+            hint="correct the module, or write module:attribute, importable from the folder of alembic.ini",
         ) from error
     if not isinstance(metadata, MetaData):
         raise PreconditionMissing(
             f"{config.tables.metadata} is not a MetaData", hint="set tables.metadata to module:attribute"
         )
     return metadata
+
+
+def _cause(error: Exception) -> str:
+    """Name an error of the models, with the place where the app's code is wrong."""
+    if isinstance(error, SyntaxError):
+        return f"{type(error).__name__} in {error.filename}, line {error.lineno}: {error.msg}"
+    return f"{type(error).__name__}: {error}"
 
 
 def _managed(config: Config, side: Side) -> Callable[[str | None, str, Any], bool]:

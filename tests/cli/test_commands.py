@@ -158,3 +158,31 @@ def test_ctrl_c_in_a_destructor_which_python_drops_ends_the_command() -> None:
         [sys.executable, "-c", INTERRUPTED_IN_A_DESTRUCTOR], capture_output=True, text=True, timeout=90, check=False
     )
     assert (told.returncode, told.stdout, told.stderr) == (130, "", "federation: interrupted\n")
+
+
+def test_a_misspelt_command_is_answered_with_the_right_one() -> None:
+    result = CliRunner().invoke(main, ["stauts"])
+    assert result.exit_code == 2
+    assert "No such command 'stauts'. Did you mean status?" in result.stderr
+    assert "Did you mean" not in CliRunner().invoke(main, ["nonsense"]).stderr
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("import nothere", "ModuleNotFoundError: No module named 'nothere'"),
+        ("def f(:", "SyntaxError in "),
+        ("1 / 0", "ZeroDivisionError: division by zero"),
+    ],
+)
+def test_models_that_cannot_be_imported_say_why(deployment: Deployment, tmp_path: Path, line: str, said: str) -> None:
+    deployment.root = copy_root(tmp_path)
+    (tmp_path / "broken_models.py").write_text(f"{line}\n")
+    toml = tmp_path / "federation.toml"
+    toml.write_text(toml.read_text().replace("versions.models:metadata", "broken_models:metadata"))
+    result = deployment.federation("revision", "-m", "x", "--autogenerate")
+    assert result.returncode == 9
+    assert result.stderr.startswith(
+        f"federation: tables.metadata names broken_models:metadata, which cannot be imported ({said}"
+    )
+    assert len(result.stderr.splitlines()) == 1
