@@ -27,7 +27,11 @@ if TYPE_CHECKING:
 GATE = 4711
 """Key of the advisory lock by which a test keeps a migration where it is."""
 
-AT_THE_GATE = f"op.execute('SELECT pg_advisory_xact_lock_shared({GATE})')"
+AT_THE_GATE = (
+    f"op.execute('SAVEPOINT gate; SET LOCAL lock_timeout = 0; SELECT pg_advisory_xact_lock_shared({GATE}); "
+    "ROLLBACK TO gate; RELEASE gate')"
+)
+"""As long as the test wants: what the step waits for afterwards has the limits that it had."""
 
 RUN_LOCKS = (
     "FROM pg_locks AS l JOIN pg_database AS d ON d.oid = l.database "
