@@ -21,17 +21,15 @@ from federation.errors import Refused
 _CAN_BE_TOLD = "SELECT to_regclass('federation.guard') IS NOT NULL AND NOT pg_is_in_recovery()"
 _LOCK = "SELECT FROM federation.guard FOR UPDATE NOWAIT"
 _ASK = b"SELECT side FROM federation_private.guard FOR UPDATE"
+# A transaction keeps the list of sessions that it saw first, and the link's session may be younger: it is let go each
+# time (https://www.postgresql.org/docs/current/monitoring-stats.html#MONITORING-STATS-VIEWS).
 _IS_WAITED_FOR = sa.text(
     """SELECT EXISTS (SELECT FROM pg_catalog.pg_locks AS l
         JOIN pg_catalog.pg_stat_activity AS a ON a.pid = l.pid
-        WHERE NOT l.granted AND a.usename = :service AND pg_backend_pid() = ANY (pg_catalog.pg_blocking_pids(l.pid)))
+        WHERE NOT l.granted AND a.usename = :service AND pg_backend_pid() = ANY (pg_catalog.pg_blocking_pids(l.pid))),
+        pg_stat_clear_snapshot()
     """
 )
-_LOOK_ANEW = "SELECT pg_stat_clear_snapshot()"
-"""Until then a transaction sees the sessions that were there when it first looked: the link's may be younger.
-
-https://www.postgresql.org/docs/current/monitoring-stats.html#MONITORING-STATS-VIEWS
-"""
 _TURN = 0.01
 """Seconds between two looks at who waits."""
 
@@ -66,7 +64,6 @@ def _leads_elsewhere(config: Config, local: Connection, cloud: Connection) -> bo
         wire.send_query(_ASK)
         while True:
             wire.consume_input()
-            local.exec_driver_sql(_LOOK_ANEW)
             waited_for = local.scalar(_IS_WAITED_FOR, {"service": config.link.service_user})
             if waited_for or not wire.is_busy():
                 break
