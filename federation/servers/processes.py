@@ -1,4 +1,4 @@
-"""How PostgreSQL's programs are run: as an ordinary user, with a bare environment, out of the terminal's reach."""
+"""Run PostgreSQL's programs as an ordinary user, with a bare environment, out of the terminal's reach."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from federation.errors import FederationError
 
 
 def server_user() -> pwd.struct_passwd | None:
-    """Whom the servers run as when we are root: ``postgres``, else ``nobody``; None when we are not root.
+    """Return the user of the servers when we are root: ``postgres``, else ``nobody``. None when we are not root.
 
     PostgreSQL refuses to run as root: https://www.postgresql.org/docs/current/postgres-user.html
     """
@@ -56,7 +56,7 @@ def start(
 
 
 def run(command: Sequence[str | Path], *, timeout: float = 120, pass_fds: Collection[int] = ()) -> str:
-    """Run ``command`` to its end, at most ``timeout`` seconds; what it said, standard error included.
+    """Run ``command`` to its end, at most ``timeout`` seconds, and return its output, standard error included.
 
     ``pass_fds`` as in `start`. FederationError if it fails or takes longer, OSError if it cannot be executed.
     """

@@ -14,15 +14,15 @@ from typing import Any, Self
 HOST = "127.0.0.1"
 
 CHUNK = 1 << 16
-"""Bytes that are read at once."""
+"""The most bytes that are read at once."""
 
 ON_THE_WAY = 1024
-"""Chunks a direction that may be held back at one time."""
+"""The most chunks that may be held back in each direction."""
 
 
 @dataclass
 class Tally:
-    """What PostgreSQL servers answered: rows, and round trips.
+    """The answers of PostgreSQL servers, counted: rows, and round trips.
 
     postgres_fdw waits for ReadyForQuery after everything that it sends, so these are its round trips.
     """
@@ -106,7 +106,7 @@ class Proxy:
         self._do(self._set_speaking(on=False))
 
     def speak(self) -> None:
-        """Hand over what was kept back, and everything from now on."""
+        """Hand over the bytes that were kept back, and everything from now on."""
         self._do(self._set_speaking(on=True))
 
     def refuse(self) -> None:

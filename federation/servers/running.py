@@ -22,7 +22,7 @@ class RunningServer:
         self.superuser, self.password = superuser, password
 
     def url(self, user: str | None = None, password: str | None = None, dbname: str = "postgres") -> str:
-        """A ``postgresql://`` URL: the superuser's, or that of ``user`` with ``password`` if given."""
+        """Return a ``postgresql://`` URL: the superuser's, or that of ``user`` with ``password`` if given."""
         if user is None:
             user, password = self.superuser, self.password
         login = quote(user, safe="") + (f":{quote(password, safe='')}" if password is not None else "")
@@ -31,7 +31,7 @@ class RunningServer:
     def connect(
         self, dbname: str = "postgres", *, autocommit: bool = True, **parameters: Any
     ) -> psycopg.Connection[TupleRow]:
-        """A connection of the superuser; ``parameters`` are psycopg's, and libpq's ``user``, ``password``, …."""
+        """Open a connection of the superuser; ``parameters`` are psycopg's, and libpq's ``user``, ``password``, …."""
         return psycopg.connect(self.url(dbname=dbname), autocommit=autocommit, **parameters)
 
     def create_database(self, name: str, owner: str | None = None, template: str | None = None) -> None:

@@ -127,7 +127,7 @@ class Server(RunningServer):
         return self._process.pid
 
     def log_text(self) -> str:
-        """All that the server has logged so far."""
+        """Return everything that the server has logged so far."""
         return self.log.read_text(errors="replace")
 
     def start(self) -> None:
@@ -216,7 +216,7 @@ class Server(RunningServer):
         raise FederationError(f"PostgreSQL {self.binaries.version} did not start ({reason})")
 
     def _is_ready(self, pid: int) -> bool:
-        """What pg_ctl asks: line 8 of postmaster.pid, if the file is this run's (src/include/utils/pidfile.h)."""
+        """Whether the server is ready: line 8 of postmaster.pid says so to pg_ctl (src/include/utils/pidfile.h)."""
         try:
             lines = (self.folder / "data" / "postmaster.pid").read_text().splitlines()
         except FileNotFoundError:
