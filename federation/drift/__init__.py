@@ -13,7 +13,9 @@ from alembic.util import DispatchPriority, PriorityDispatchResult
 from federation.drift.columns import compare_server_default, compare_type
 from federation.drift.compare import COMPARATORS, types
 from federation.drift.declared import Declared
-from federation.drift.survey import survey
+from federation.drift.survey import survey, survey_of
+from federation.operations.run import found
+from federation.operations.statements import key
 
 if TYPE_CHECKING:
     from alembic.autogenerate.api import AutogenContext
@@ -32,19 +34,18 @@ def setup(plugin: Plugin) -> None:
 
 def _before_tables(context: AutogenContext, upgrade_ops: UpgradeOps, _schemas: object) -> PriorityDispatchResult:
     """Survey the database, and create types before Alembic's own comparators create tables."""
-    opts = context.migration_context.opts
-    if "federation_side" in opts and context.connection is not None:
-        declared = Declared(opts["federation"], opts["federation_metadata"])
-        opts["federation_survey"] = survey(
-            context.connection, opts["federation_side"], declared, ask_hospital=opts["federation_ask_hospital"]
-        )
-        upgrade_ops.ops.extend(types.compare(opts["federation_survey"]))
+    run = found(context.migration_context)
+    if run is not None and context.connection is not None:
+        declared = Declared(run.config, run.metadata)
+        run.survey = surveyed = survey(context.connection, run.side, declared, ask_hospital=run.ask_hospital)
+        run.created_types = frozenset(map(key, declared.types))
+        upgrade_ops.ops.extend(types.compare(surveyed))
     return PriorityDispatchResult.CONTINUE
 
 
 def _after_tables(context: AutogenContext, upgrade_ops: UpgradeOps, _schemas: object) -> PriorityDispatchResult:
-    found = context.migration_context.opts.get("federation_survey")
-    if found is not None:
-        for compare in COMPARATORS[found.side]:
-            upgrade_ops.ops.extend(compare(found))
+    surveyed = survey_of(context)
+    if surveyed is not None:
+        for compare in COMPARATORS[surveyed.side]:
+            upgrade_ops.ops.extend(compare(surveyed))
     return PriorityDispatchResult.CONTINUE

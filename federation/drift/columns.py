@@ -16,6 +16,7 @@ from alembic.util import PriorityDispatchResult
 from sqlalchemy import Column, Computed, DefaultClause
 
 from federation.drift.compare.serial import is_other_kind
+from federation.drift.survey import survey_of
 
 if TYPE_CHECKING:
     from alembic.autogenerate.api import AutogenContext
@@ -74,7 +75,7 @@ def _spelled(
     context: AutogenContext, schema: str | None, table: str, name: str
 ) -> tuple[ColumnFacts, ColumnFacts] | None:
     """An exported table's column as it is there and as it is declared."""
-    survey = context.migration_context.opts.get("federation_survey")
+    survey = survey_of(context)
     if survey is None or schema not in {None, survey.config.tables.schema_} or table not in survey.spelled:
         return None
     if (relation := survey.table(table)) is None:

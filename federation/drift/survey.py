@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 from psycopg import sql
@@ -30,8 +30,12 @@ from federation.drift.declared import Declared, named_types, server_default
 from federation.errors import Refused, Side
 from federation.operations.deployment import LINK, SERVICE, LinkRole
 from federation.operations.policies import CreatePolicyOp
+from federation.operations.run import found
 from federation.operations.statements import column_definition, foreign_column_definition, key, reflected, type_sql
 from federation.operations.views import RLSView
+
+if TYPE_CHECKING:
+    from alembic.autogenerate.api import AutogenContext
 
 
 @dataclass
@@ -292,6 +296,12 @@ def _view(view: RLSView, name: str) -> sql.Composed:
         sql.Identifier(view.source_schema, view.name),
         verbatim(view.predicate),
     )
+
+
+def survey_of(context: AutogenContext) -> Survey | None:
+    """The survey of an autogeneration; None in an environment that is not the toolkit's."""
+    run = found(context.migration_context)
+    return run.survey if run is not None and isinstance(run.survey, Survey) else None
 
 
 def verbatim(text: str) -> sql.Composed:

@@ -14,10 +14,10 @@ from alembic.runtime.migration import MigrationStep
 from alembic.script import Script, ScriptDirectory
 
 from federation.config import Config
-from federation.environments import alembic_config
+from federation.environments import configured
 from federation.errors import FederationError, Side
 from federation.operations.objects import Objects, after
-from federation.operations.told import TOLD
+from federation.operations.run import Run
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def read_chain(config: Config, side: Side, directory: ScriptDirectory, scripts: 
     """
     told: list[MigrateOperation] = []
     written = io.StringIO()
-    alembic = alembic_config(config, side, **{TOLD: told})
+    alembic = configured(Run(config, side, told=told))
     alembic.output_buffer = written
     found = [Position({})]
 

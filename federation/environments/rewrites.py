@@ -23,6 +23,7 @@ from federation.databases import ddl
 from federation.errors import Refused
 from federation.guard import storage
 from federation.guard.leaving import around_leaving
+from federation.operations.run import Run
 
 _STEPWISE = "add the column without a default, fill it in batches, then set its default and NOT NULL (docs/releases.md)"
 
@@ -54,39 +55,36 @@ class TooLong(Refused):
 def without_rewrite(
     migration: Callable[..., Any],
     context: MigrationContext,
-    config: Config,
-    *,
-    runner: bool,
-    kept_out: Callable[[], None] | None,
+    run: Run,
 ) -> Callable[..., Any]:
     """``migration`` of the hospital, which raises Rewritten before it commits a rewrite of an exported table.
 
-    ``runner``: the runner takes the step, and repeats it with the app kept out. ``kept_out`` raises unless it still is.
-    Plain Alembic's step is refused while the cloud has a link; one that is overridden has the refusal in its history.
+    The runner then repeats the step with the app kept out. Plain Alembic's step is refused while the cloud has a link;
+    one that is overridden has the refusal in its history.
     """
 
     def look(before: dict[str, str]) -> None:
         connection = context.connection
         assert connection is not None  # noqa: S101  # online there is one
         changed = tuple(
-            name for name, file in storage.files(connection, config).items() if before.get(name, file) != file
+            name for name, file in storage.files(connection, run.config).items() if before.get(name, file) != file
         )
         if not changed:
             return
         refusal = Rewritten(changed)
-        if kept_out is not None:
-            kept_out()
-        elif runner:
+        if run.kept_out is not None:
+            run.kept_out()
+        elif run.connection is not None:
             raise refusal
         elif connection.exec_driver_sql("SELECT cloud_release FROM federation.guard").scalar_one_or_none():
-            if context.opts["federation_override"] is None:
+            if run.override is None:
                 raise refusal
-            context.opts["federation_refusal"] = refusal.message
+            run.refusal = refusal.message
 
     @wraps(migration)  # Alembic prints its name
     def watched(**arguments: Any) -> None:
         assert context.connection is not None  # noqa: S101  # online there is one
-        before = storage.files(context.connection, config)
+        before = storage.files(context.connection, run.config)
         with around_leaving(context, before=lambda: look(before)):
             migration(**arguments)
         look(before)

@@ -1,7 +1,7 @@
 """What both env.py files run: one transaction a migration, online and ``--sql``, errors with their exit codes.
 
-The runner hands its connection and configuration over in ``Config.attributes`` (``connection``, ``federation``);
-plain ``alembic`` reads federation.toml beside alembic.ini.
+The runner hands a `Run` over in ``Config.attributes``; for plain ``alembic`` one is made, with the federation.toml
+beside alembic.ini.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ from federation.environments.rewrites import without_rewrite, without_rewrite_of
 from federation.environments.set_aside import drop_set_aside, drop_set_aside_offline, is_set_aside
 from federation.errors import FederationError, LockHeld, PreconditionMissing, Refused, Side, from_database
 from federation.operations.rendering import render_item
+from federation.operations.run import OPTION, Run
 from federation.operations.statements import reflected
-from federation.operations.told import TOLD
 
 _LOG = logging.getLogger("federation")
 
@@ -64,22 +64,24 @@ def _run(side: Side, alembic_config: AlembicConfig) -> None:
             f"section [{alembic_config.config_ini_section}] runs the {side} environment",
             hint="the environments are [local] and [cloud]: alembic -n local …, alembic -n cloud …",
         )
-    config = alembic_config.attributes.get("federation") or _load(alembic_config)
+    run = alembic_config.attributes.get(OPTION) or Run(_load(alembic_config), side)
+    run.metadata, run.override = _metadata(run.config), _override()
+    config = run.config
     if context.is_offline_mode():
-        _configure(config, side, dialect_name="postgresql", dialect_opts={"paramstyle": "named"}, literal_binds=True)
+        _configure(run, dialect_name="postgresql", dialect_opts={"paramstyle": "named"}, literal_binds=True)
         with context.begin_transaction():
             context.run_migrations()
         if side == "cloud":
             context.execute("SELECT federation.settle()")
         else:
             drop_set_aside_offline(context.get_context())
-    elif "connection" in alembic_config.attributes:  # the runner's, which sets the mark itself
-        _run_online(config, side, alembic_config.attributes["connection"], _Progress())
+    elif run.connection is not None:
+        _run_online(run, run.connection, _Progress())
     else:
         with connect(config, side) as connection, ExitStack() as stack:
             progress = _Progress(lambda: stack.enter_context(run_lock(config, sides=(side,))))
             try:
-                _run_online(config, side, connection, progress)
+                _run_online(run, connection, progress)
             finally:  # a later step may have failed
                 if side == "cloud" and progress.committed and not progress.hospital_is_silent:
                     _tell_the_hospital(connection, config)
@@ -117,8 +119,9 @@ def _keep_mark_if_silent(connection: Connection, config: Config) -> bool:
     return False
 
 
-def _run_online(config: Config, side: Side, connection: Connection, progress: _Progress) -> None:
-    _configure(config, side, progress, connection=connection)
+def _run_online(run: Run, connection: Connection, progress: _Progress) -> None:
+    side = run.side
+    _configure(run, progress, connection=connection)
     try:
         with context.begin_transaction(), _reflected_as_text():
             context.run_migrations()
@@ -161,7 +164,7 @@ class _Progress:
     hospital_is_silent: bool = False
 
 
-def _configure(config: Config, side: Side, progress: _Progress | None = None, **options: Any) -> None:
+def _configure(run: Run, progress: _Progress | None = None, **options: Any) -> None:
     if plugin.failure is not None:  # its comparators would find that nothing differs
         raise PreconditionMissing(
             f"federation's Alembic plugin did not load ({plugin.failure})",
@@ -173,27 +176,19 @@ def _configure(config: Config, side: Side, progress: _Progress | None = None, **
         "version_table_schema": guard.SCHEMA,
         "transaction_per_migration": True,
         "on_version_apply": guard.record,
-        "target_metadata": _metadata(config) if side == "local" else MetaData(),
-        "include_name": _managed(config, side),
+        "target_metadata": run.metadata if run.side == "local" else MetaData(),
+        "include_name": _managed(run),
         "include_schemas": True,
         "compare_server_default": True,
         "render_item": render_item,
         "autogenerate_plugins": ["alembic.autogenerate.*", "federation"],
-        "federation": config,
-        "federation_undoing": context.config.attributes.get("federation_undoing", False),
-        "federation_seen": context.config.attributes.get("federation_seen"),
-        "federation_override": _override(),
-        "federation_side": side,
-        "federation_metadata": _metadata(config),
-        TOLD: context.config.attributes.get(TOLD),
-        # A release that is being written is not at the hospital yet: only a check compares with what is there.
-        "federation_ask_hospital": not context.config.attributes.get("federation_scaffold", False),
+        OPTION: run,
     }
     context.configure(**options)
     # The version table is made when a step runs: until then nothing is written, not by `check` either. So Alembic is
     # told not to make it (as its own `current` does), and its source of steps is asked through one that prepares.
     steps = context.get_context().opts["fn"]
-    context.configure(**options, dont_mutate=True, fn=_prepared(steps, config, side, progress))
+    context.configure(**options, dont_mutate=True, fn=_prepared(steps, run, progress))
 
 
 def _override() -> str | None:
@@ -207,8 +202,10 @@ def _override() -> str | None:
 Steps = Callable[[Any, MigrationContext], Iterable[MigrationStep]]
 
 
-def _prepared(steps: Steps, config: Config, side: Side, progress: _Progress) -> Steps:
+def _prepared(steps: Steps, run: Run, progress: _Progress) -> Steps:
     """``steps``, with preconditions checked and schema ``federation`` made before the first one."""
+
+    config, side = run.config, run.side
 
     def generate(heads: Any, migration_context: MigrationContext) -> Iterator[MigrationStep]:
         for step in _complete(steps, heads, migration_context, side):
@@ -216,7 +213,7 @@ def _prepared(steps: Steps, config: Config, side: Side, progress: _Progress) -> 
             progress.release = revisions[0] if revisions else None
             if not progress.begun:
                 connection = None if migration_context.as_sql else migration_context.connection
-                if connection is not None and "connection" not in context.config.attributes:
+                if connection is not None and run.connection is None:
                     # The runner has checked them for all its steps, and has its own way to the hospital.
                     progress.take_lock()
                     _require_same(migration_context, heads)
@@ -231,28 +228,23 @@ def _prepared(steps: Steps, config: Config, side: Side, progress: _Progress) -> 
                     step.migration_fn = _after(guard.set_trigger, migration_context, step.migration_fn)
             if migration_context.as_sql:
                 step.migration_fn = guard.from_its_release(step.migration_fn, migration_context, step)
-            if migration_context.opts["federation_undoing"]:
+            if run.undoing:
                 step.migration_fn = guard.without_loss(step.migration_fn, migration_context)
-            step.migration_fn = _gentle(step.migration_fn, migration_context, config, side)
+            step.migration_fn = _gentle(step.migration_fn, migration_context, run)
             yield step
             progress.committed = True
 
     return generate
 
 
-def _gentle(
-    migration: Callable[..., Any], migration_context: MigrationContext, config: Config, side: Side
-) -> Callable[..., Any]:
+def _gentle(migration: Callable[..., Any], migration_context: MigrationContext, run: Run) -> Callable[..., Any]:
     """``migration`` with what keeps it from disturbing the app: its locks come first, and a rewrite is found."""
     if migration_context.as_sql:
-        may_rewrite = side == "cloud" or migration_context.opts["federation_override"] is not None
-        return migration if may_rewrite else without_rewrite_offline(migration, migration_context, config)
-    given = context.config.attributes
-    if side == "local":
-        runner, kept_out = "connection" in given, given.get("federation_kept_out")
-        migration = without_rewrite(migration, migration_context, config, runner=runner, kept_out=kept_out)
-    first: Callable[[MigrationContext], None] | None = given.get("federation_first")
-    return migration if first is None else _after(first, migration_context, migration)
+        may_rewrite = run.side == "cloud" or run.override is not None
+        return migration if may_rewrite else without_rewrite_offline(migration, migration_context, run.config)
+    if run.side == "local":
+        migration = without_rewrite(migration, migration_context, run)
+    return migration if run.first is None else _after(run.first, migration_context, migration)
 
 
 def _require_same(migration_context: MigrationContext, heads: Any) -> None:
@@ -318,12 +310,12 @@ def _cause(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def _managed(config: Config, side: Side) -> Callable[[str | None, str, Any], bool]:
+def _managed(run: Run) -> Callable[[str | None, str, Any], bool]:
     """Autogenerate looks at declared tables only: what the toolkit did not declare is not its to drop.
 
     Nor does it look at indexes that the next run drops.
     """
-    tables = _metadata(config).tables.values() if side == "local" else ()
+    tables = run.metadata.tables.values() if run.side == "local" else ()
     declared = {(table.schema, table.name) for table in tables}
 
     def include_name(name: str | None, kind: str, parents: Any) -> bool:

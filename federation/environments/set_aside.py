@@ -13,6 +13,7 @@ from federation.config import Config
 from federation.databases import connect, ddl
 from federation.errors import FederationError
 from federation.operations.indexes import gexec
+from federation.operations.run import run_of
 
 _LOG = logging.getLogger("federation")
 
@@ -54,5 +55,7 @@ def is_set_aside(name: str) -> bool:
 
 def drop_set_aside_offline(context: MigrationContext) -> None:
     """The same at the end of ``--sql``, where its steps have dropped any."""
-    if context.opts.pop("federation_set_aside", False):
+    run = run_of(context)
+    if run.sets_aside:
+        run.sets_aside = False
         context.impl.static_output(gexec(_DROP_SET_ASIDE))

@@ -13,8 +13,9 @@ from psycopg import sql
 from sqlalchemy.engine import Connection, Row
 
 from federation.databases import asking, ddl
-from federation.errors import Refused, Side
+from federation.errors import Refused
 from federation.guard.storage import note
+from federation.operations.run import run_of
 
 _INSERT = sql.SQL(
     "INSERT INTO federation.history (from_release, to_release, result, started_at, finished_at, role, client, host, "
@@ -40,28 +41,28 @@ def record(*, ctx: MigrationContext, step: MigrationInfo, heads: set[Any], run_a
             f"the releases' ids {source or 'base'} and {target or 'base'} do not sort in the order of the chain",
             hint="number them: 0001, 0002, … (federation revision does)",
         )
-    undoing = ctx.opts.get("federation_undoing", False)
+    run = run_of(ctx)
     ctx.execute(
         ddl(
             _INSERT.format(
                 source=sql.Literal(source or "base"),
                 target=sql.Literal(target or "base"),
                 result=sql.Literal(
-                    "stamped" if step.is_stamp else "undone" if undoing else "upgraded" if upwards else "downgraded"
+                    "stamped" if step.is_stamp else "undone" if run.undoing else "upgraded" if upwards else "downgraded"
                 ),
                 host=sql.Literal(None if ctx.as_sql else socket.gethostname()),
                 digest=sql.Literal(
                     hashlib.sha256(Path(script.path).read_bytes()).hexdigest() if script is not None else None
                 ),
                 guarded=sql.Literal(_guarded(ctx, source, target)),
-                override=sql.Literal(ctx.opts.get("federation_override")),
-                seen=sql.Literal(ctx.opts.get("federation_seen")),
-                refusal=sql.Literal(ctx.opts.get("federation_refusal")),
+                override=sql.Literal(run.override),
+                seen=sql.Literal(run.seen),
+                refusal=sql.Literal(run.refusal),
             )
         )
     )
-    if ctx.opts["federation_side"] == "local":
-        ctx.execute(ddl(note(ctx.opts["federation"])))
+    if run.side == "local":
+        ctx.execute(ddl(note(run.config)))
     # The guard speaks now and not at COMMIT, where no statement_timeout would end its waiting for the hospital.
     ctx.execute(asking(sql.SQL("SET CONSTRAINTS federation.guard_version IMMEDIATE")))
 
@@ -91,7 +92,7 @@ def _guarded(ctx: MigrationContext, source: str, target: str) -> str | None:
     Upwards the hospital must wait for the cloud in contract releases, the cloud for the hospital in the others;
     downwards it is the other way round. A stamp may cross many: the first or last of them that matters decides.
     """
-    side: Side = ctx.opts["federation_side"]
+    side = run_of(ctx).side
     upwards = target > source
     lower, upper = sorted((source, target))
     assert ctx.script is not None  # noqa: S101  # federation's environments have one

@@ -18,6 +18,7 @@ from sqlalchemy.engine import Connection
 from federation.databases import ddl
 from federation.errors import Refused
 from federation.guard.leaving import around_leaving
+from federation.operations.run import run_of
 
 # Tables and their columns by number, since an undoing may give them another name; column 0 is the table itself. What
 # a generated column holds is in the others.
@@ -100,7 +101,7 @@ def _refuse_loss(connection: Connection, gone: dict[Number, Column]) -> None:
 def _no_leaving(context: MigrationContext) -> Iterator[None]:
     """The savepoint would not survive ``autocommit_block()``: what leaves the transaction cannot be tried.
 
-    The operations on indexes, which lose no value, ask ``context.opts`` and do nothing in a trial.
+    The operations on indexes, which lose no value, ask the run and do nothing in a trial.
     """
 
     def refuse() -> Any:
@@ -111,9 +112,10 @@ def _no_leaving(context: MigrationContext) -> Iterator[None]:
 
     original = context.autocommit_block
     context.autocommit_block = refuse  # type: ignore[method-assign]
-    context.opts["federation_trial"] = True
+    run = run_of(context)
+    run.trial = True
     try:
         yield
     finally:
         context.autocommit_block = original  # type: ignore[method-assign]
-        context.opts["federation_trial"] = False
+        run.trial = False

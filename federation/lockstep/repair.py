@@ -28,6 +28,7 @@ from federation.lockstep.release import Releases
 from federation.lockstep.status import Status, read_status
 from federation.operations.bindings import CreateCloudBindingOp, CreateLocalBindingOp, half
 from federation.operations.objects import Key, name
+from federation.operations.run import OPTION, Run
 from federation.preview.tokens import statements_of
 
 _IS_THERE = {"42P06", "42P07", "42710", "42723", "23505"}
@@ -101,7 +102,7 @@ def make(
     """Make ``keys`` on ``side``, which is at ``release``, in one transaction."""
     objects = expected.at(side, expected.releases.position(release, side)) or {}
     preconditions.require(session, config, side)
-    context = MigrationContext.configure(session, opts={"federation": config, "federation_side": side})
+    context = MigrationContext.configure(session, opts={OPTION: Run(config, side)})
     operations = Operations(context)
     with asked(session, side):
         done: list[MigrateOperation] = []

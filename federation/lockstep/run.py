@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 from alembic.util import CommandError
 from sqlalchemy.engine import Connection
@@ -44,6 +44,7 @@ from federation.lockstep.kept_out import kept_out
 from federation.lockstep.plan import Direction, Step, steps_down, steps_up
 from federation.lockstep.planned import PlannedStep, plan_of
 from federation.lockstep.release import Releases
+from federation.operations.run import Run
 
 _LOG = logging.getLogger("federation")
 
@@ -271,7 +272,7 @@ class _Run:
             with suppress(Exception):
                 self.progress(step, seconds)
 
-    def take(self, step: Step, **attributes: Any) -> float:
+    def take(self, step: Step, *, undoing: bool = False) -> float:
         """Run one half of a release in its own transaction; seconds it took."""
         if (lost := self.lost_lock()) is not None:
             raise lost
@@ -279,23 +280,25 @@ class _Run:
         ahead = self.ahead.of(step)
         seen = guard.last_row(self.sessions["cloud" if step.side == "local" else "local"])
 
-        def run(**more: Any) -> None:
+        def run(kept_out: Callable[[], None] | None = None) -> None:
             run_step(
-                self.config,
-                step.side,
+                Run(
+                    self.config,
+                    step.side,
+                    connection=self.sessions[step.side],
+                    first=ahead.take,
+                    kept_out=kept_out,
+                    seen=seen,
+                    undoing=undoing,
+                ),
                 self.releases.directories[step.side],
                 self.releases.script(step.side, step.release),
                 up=step.direction is Direction.UP,
-                connection=self.sessions[step.side],
-                federation_first=ahead.take,
-                federation_seen=seen,
-                **attributes,
-                **more,
             )
 
         def run_alone(tables: tuple[str, ...]) -> None:
             with kept_out(self.config, self.sessions["cloud"], self.sessions["local"], tables) as still:
-                run(federation_kept_out=still)
+                run(still)
 
         try:
             self.patiently(lambda: run_alone(ahead.rewrites) if ahead.rewrites else run())
@@ -371,7 +374,7 @@ class _Run:
             else:
                 for half in filter(self.is_in_place, reversed(undoing)):  # a DBA may have undone one
                     undo = _opposite(half, self.releases)
-                    self.tell(undo, self.take(undo, federation_undoing=True))
+                    self.tell(undo, self.take(undo, undoing=True))
             failure = self.explained(failure, step)
             local, cloud = self.positions()
         except Exception as error:  # whatever it is, the first failure is the one to tell

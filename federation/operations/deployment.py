@@ -9,7 +9,7 @@ from alembic.operations import Operations
 from psycopg import sql
 
 from federation.config import Config
-from federation.errors import PreconditionMissing
+from federation.operations.run import run_of
 
 
 @dataclass(frozen=True)
@@ -38,15 +38,9 @@ Role: TypeAlias = str | LinkRole
 def deployment(operations: Operations) -> Config:
     """The configuration of the deployment that is being migrated.
 
-    Raises PreconditionMissing outside federation's environments.
+    Raises PreconditionMissing outside the toolkit's environments.
     """
-    config = operations.migration_context.opts.get("federation")
-    if not isinstance(config, Config):
-        raise PreconditionMissing(
-            "this migration runs outside federation's environments",
-            hint="let env.py call federation.environments.runtime.run()",
-        )
-    return config
+    return run_of(operations.migration_context).config
 
 
 def role(where: Operations | Config, name: Role) -> sql.Composable:

@@ -27,6 +27,7 @@ from psycopg import sql
 from federation.databases import ddl
 from federation.errors import Refused
 from federation.operations.rendering import call, given
+from federation.operations.run import run_of
 from federation.operations.statements import execute
 
 if TYPE_CHECKING:
@@ -229,7 +230,7 @@ def _create_index(op: CreateIndexConcurrentlyOp, head: sql.Composable, table: sq
 
 def _require_local(operations: Operations, name: str) -> None:
     """Raise Refused in the cloud's chain, where nothing drops what is set aside."""
-    if operations.migration_context.opts.get("federation_side") == "cloud":
+    if run_of(operations.migration_context).side == "cloud":
         raise Refused(
             f"index {name} is built or dropped concurrently, which only the local chain can do",
             side="cloud",
@@ -261,16 +262,16 @@ def _set_aside(operations: Operations, op: DropIndexConcurrentlyOp) -> None:
     _require_local(operations, op.name)
     names = {"schema": sql.Literal(op.schema), "name": sql.Literal(op.name)}
     execute(operations, _SET_ASIDE.format(**names, table=_text(sql.Identifier(op.schema, op.table))))
-    operations.migration_context.opts["federation_set_aside"] = True
+    run_of(operations.migration_context).sets_aside = True
 
 
 def _may_leave(operations: Operations, name: str) -> bool:
     """Whether to go on, after the step was found to have written nothing.
 
-    The runner tries a step that it undoes in a savepoint, which cannot be left (``federation_trial``: True). What was
+    The runner tries a step that it undoes in a savepoint, which cannot be left (``trial``: True). What was
     tried has been looked at there, and the transaction has an id since (False).
     """
-    trial = operations.migration_context.opts.get("federation_trial")
+    trial = run_of(operations.migration_context).trial
     if trial is not False:
         execute(operations, _FIRST.format(name=sql.Literal(name)))
     return not trial

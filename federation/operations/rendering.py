@@ -17,6 +17,7 @@ from sqlalchemy.sql.elements import ClauseElement
 from sqlalchemy.types import TypeEngine
 
 from federation.operations.deployment import LinkRole
+from federation.operations.run import found
 from federation.operations.statements import as_text, escaped, is_serial, key
 
 if TYPE_CHECKING:
@@ -194,5 +195,5 @@ def render_item(kind: str, item: object, context: AutogenContext) -> str | Liter
 
 def _is_made(item: Enum | postgresql.DOMAIN, context: AutogenContext) -> bool:
     """Whether autogenerate writes op.create_type where it is missing."""
-    survey = context.migration_context.opts.get("federation_survey")
-    return survey is not None and key(item) in map(key, survey.declared.types)
+    run = found(context.migration_context)
+    return run is not None and key(item) in run.created_types

@@ -12,8 +12,7 @@ from typing import TypeVar
 
 from alembic.operations import MigrateOperation, Operations
 
-TOLD = "federation_told"
-"""The option of the migration context that holds the list to which operations add themselves."""
+from federation.operations.run import found
 
 Op = TypeVar("Op", bound=MigrateOperation)
 
@@ -23,7 +22,8 @@ def tells(implementation: Callable[[Operations, Op], None]) -> Callable[[Operati
 
     @wraps(implementation)
     def noted(operations: Operations, op: Op) -> None:
-        told: list[MigrateOperation] | None = operations.migration_context.opts.get(TOLD)
+        run = found(operations.migration_context)
+        told = run.told if run is not None else None
         if told is None:
             implementation(operations, op)
         else:

@@ -23,9 +23,10 @@ from federation.check import Difference, differences, flat
 from federation.config import Config
 from federation.databases import SIDES
 from federation.drift.finding import ByHand, Finding
-from federation.environments import alembic_config
+from federation.environments import alembic_config, configured
 from federation.errors import FederationError, PendingChanges, Refused, Side
 from federation.lockstep import Releases
+from federation.operations.run import Run, run_of
 from federation.scaffold.first import first
 from federation.scaffold.lock_order import locked_first
 from federation.scaffold.phases import Phases, split
@@ -150,7 +151,7 @@ def _write(
             up = UpgradeOps(ops=list(getattr(found, phase)))
             down = up.reverse_into(DowngradeOps(ops=[]))
             for half in (up, down):
-                half.ops = locked_first(half.ops, config, side, context.opts["federation_metadata"])
+                half.ops = locked_first(half.ops, config, side, run_of(context).metadata)
             directives.append(
                 MigrationScript(
                     release,
@@ -185,7 +186,7 @@ def _alembic_revision(
     autogenerate: bool,
     rev_id: str | None = None,
 ) -> list[Any]:
-    settings = alembic_config(config, side, federation_scaffold=True)
+    settings = configured(Run(config, side, ask_hospital=False))
     # Alembic calls a hook where it runs the environment, which without autogenerate it does when told to.
     settings.set_main_option("revision_environment", str(hook is not None))
     try:

@@ -45,6 +45,7 @@ from federation.operations.policies import (
     DisableRowLevelSecurityOp,
     EnableRowLevelSecurityOp,
 )
+from federation.operations.run import OPTION, Run
 from federation.operations.servers import AlterForeignServerOp, CreateForeignServerOp, DropForeignServerOp
 from federation.operations.types import AddEnumValueOp, CreateTypeOp, DropTypeOp
 from federation.operations.user_mappings import AlterUserMappingOp, CreateUserMappingOp, DropUserMappingOp
@@ -290,7 +291,7 @@ CONFIG = Config.load(
 @contextmanager
 def online(connection: Connection, config: Config) -> Iterator[Operations]:
     """Operations on a connection, installed as ``alembic.op``."""
-    context = MigrationContext.configure(connection, opts={"federation": config})
+    context = MigrationContext.configure(connection, opts={OPTION: Run(config, "local")})
     with Operations.context(context) as operations:
         yield operations
 
@@ -299,7 +300,7 @@ def online(connection: Connection, config: Config) -> Iterator[Operations]:
 def offline(config: Config) -> Iterator[tuple[Operations, io.StringIO]]:
     """Operations as in ``--sql``, installed as ``alembic.op``, and what they write."""
     written = io.StringIO()
-    opts = {"federation": config, "as_sql": True, "output_buffer": written, "literal_binds": True}
+    opts = {OPTION: Run(config, "local"), "as_sql": True, "output_buffer": written, "literal_binds": True}
     context = MigrationContext.configure(dialect_name="postgresql", dialect_opts={"paramstyle": "named"}, opts=opts)
     with Operations.context(context) as operations:
         yield operations, written
