@@ -86,6 +86,13 @@ class Releases:
                 cloud = n
         return None
 
+    def closing(self, local: int, cloud: int) -> str:
+        """The command that brings two databases that are apart to one release, whatever has left them there."""
+        contract = self.contract_in_the_way(local, cloud)
+        if contract is not None:
+            return f"federation downgrade {self.at(contract - 1) or 'base'}"
+        return f"federation upgrade {self.at(max(local, cloud))}"
+
     def script(self, side: Side, release: str) -> Script:
         """The revision of ``release`` on ``side``."""
         return (self.local if side == "local" else self.cloud)[self.ids.index(release)]

@@ -396,14 +396,12 @@ class _Run:
             failure.message += f"; both databases are at {self.releases.at(local) or 'base'}"
             return failure
         at = {side: self.releases.at(n) or "base" for side, n in zip(SIDES, (local, cloud), strict=True)}
-        # On the way up a side may be beyond this release: a hospital that was ahead, a backup that was restored.
-        to = self.releases.at(max(local, cloud)) if step.direction is Direction.UP else step.to
-        close = f"federation {step.direction.value} {to or 'base'}"
         return ReleasesDiffer(
             f"{failure.message}; local is at {at['local']}, cloud at {at['cloud']}",
             side=failure.side,
             release=step.release,
-            hint=f"when the cause is gone: {close}",
+            hint=f"when the cause is gone: {self.releases.closing(local, cloud)}"
+            + ("" if step.direction is Direction.UP else ", or the same command again"),
         )
 
 

@@ -85,13 +85,8 @@ class Status:
                 return " ".join(("federation repair", *(f"--accept {one.side}" for one in self.comparison.set_back)))
             case _ if self.missing and self.releases.fit(*self.positions):
                 return "federation repair"
-            case State.LOCAL_AHEAD:
-                contract = self.releases.contract_in_the_way(*self.positions)
-                if contract is not None:
-                    return f"federation downgrade {self.releases.at(contract - 1)}"
-                return f"federation upgrade {self.local}"
-            case State.CLOUD_AHEAD:
-                return f"federation upgrade {self.cloud}"
+            case State.LOCAL_AHEAD | State.CLOUD_AHEAD:
+                return self.releases.closing(*self.positions)
             case State.WHOLE if self.mark_is_off and self.local is None:
                 return "federation downgrade base"
             case State.WHOLE if self.mark_is_off:

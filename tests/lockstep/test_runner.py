@@ -86,6 +86,24 @@ def test_on_failure_stop_leaves_the_half_for_a_later_run(tiny: Deployment) -> No
     assert at(tiny) == ("0002", "0002")
 
 
+@pytest.mark.parametrize("closes", ["the command of status", "the same command again"])
+def test_a_stopped_downgrade_names_the_command_that_status_names(tiny: Deployment, closes: str) -> None:
+    upgrade(tiny.config, "0002")
+    rewrite(tiny, "local", "0002", down=FAILS)
+    with pytest.raises(ReleasesDiffer, match="local is at 0002, cloud at 0001") as raised:
+        downgrade(tiny.config, "0001", on_failure="stop")
+    status = read_status(tiny.config)
+    assert status.next_command == "federation upgrade 0002"
+    assert raised.value.hint == f"when the cause is gone: {status.next_command}, or the same command again"
+    three.write(tiny.root)
+    if closes == "the same command again":
+        downgrade(tiny.config, "0001")
+        assert at(tiny) == ("0001", "0001")
+    else:
+        upgrade(tiny.config, "0002")
+        assert at(tiny) == ("0002", "0002")
+
+
 def test_a_failing_local_half_changes_nothing(tiny: Deployment) -> None:
     rewrite(tiny, "local", "0002", up=FAILS)
     with pytest.raises(FederationError, match="division by zero"):
