@@ -26,7 +26,7 @@ from federation.preview import lock_rules
 from federation.preview.changes import Change, StepChanges, Stored
 from federation.preview.locks import Lock, Rewrite, StepLocks, strongest
 from federation.preview.relations import Relations
-from federation.preview.statements import statements_of_migration
+from federation.preview.statements import Statements, statements_of_migration
 
 
 @dataclass(frozen=True)
@@ -110,12 +110,11 @@ def planned(config: Config, releases: Releases, relations: Relations, step: Step
     script = releases.script(step.side, step.release)
     reversible = hasattr(script.module, "downgrade")
     may_run = step.direction is Direction.UP or reversible
-    statements, reason = (
-        statements_of_step(config, releases, step) if may_run else (None, "its file has no downgrade()")
+    statements = (
+        statements_of_step(config, releases, step) if may_run else Statements(None, "its file has no downgrade()")
     )
-    locks = StepLocks(relations)
-    changes = StepChanges(relations)
-    for statement in statements or ():
+    locks, changes = StepLocks(relations, statements.told), StepChanges(relations, statements.told)
+    for statement in statements.texts or ():
         changes.read(statement)
         lock_rules.read(locks, statement)
     return PlannedStep(
@@ -124,8 +123,8 @@ def planned(config: Config, releases: Releases, relations: Relations, step: Step
         "contract" if releases.is_contract(step.release) else "expand",
         reversible,
         hashlib.sha256(Path(script.path).read_bytes()).hexdigest(),
-        statements,
-        reason,
+        statements.texts,
+        statements.reason,
         tuple(strongest(locks.locks)),
         tuple(Rewrite(table, relations.rows.get(table)) for table in sorted(locks.rewrites)),
         locks.leaves,
@@ -136,7 +135,7 @@ def planned(config: Config, releases: Releases, relations: Relations, step: Step
     )
 
 
-def statements_of_step(config: Config, releases: Releases, step: Step) -> tuple[tuple[str, ...] | None, str | None]:
+def statements_of_step(config: Config, releases: Releases, step: Step) -> Statements:
     """The statements of the step; or why they cannot be known."""
     up = step.direction is Direction.UP
     return statements_of_migration(

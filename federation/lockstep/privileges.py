@@ -37,7 +37,7 @@ def grant_again(config: Config, releases: Releases, side: Side, session: Connect
     statements = [
         statement
         for release in releases.ids[:position]
-        for statement in statements_of_step(config, releases, Step(release, side, Direction.UP, release))[0] or ()
+        for statement in statements_of_step(config, releases, Step(release, side, Direction.UP, release)).texts or ()
         if _PRIVILEGES.search(statement)
     ]
     with asked(session, side):

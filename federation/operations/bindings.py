@@ -16,7 +16,8 @@ from psycopg import sql
 from federation.binding import statements
 from federation.config import Config
 from federation.operations.deployment import LINK, SERVICE, Role, deployment, role, roles
-from federation.operations.locking import views_over
+from federation.operations.locking import lock_views_over
+from federation.operations.locks import NOTHING
 from federation.operations.rendering import call, given
 from federation.operations.statements import execute
 from federation.operations.told import tells
@@ -267,7 +268,8 @@ def half(config: Config, op: CreateLocalBindingOp | CreateCloudBindingOp) -> sql
 @Operations.implementation_for(CreateLocalBindingOp)
 @tells
 def _create(operations: Operations, op: CreateLocalBindingOp | CreateCloudBindingOp) -> None:
-    execute(operations, half(deployment(operations), op), asks_hospital=isinstance(op, CreateCloudBindingOp))
+    asks = isinstance(op, CreateCloudBindingOp)
+    execute(operations, half(deployment(operations), op), asks_hospital=asks, locks=NOTHING)  # in its blocks
 
 
 @Operations.implementation_for(DropLocalBindingOp)
@@ -285,7 +287,7 @@ def _drop_cloud(operations: Operations, op: DropCloudBindingOp) -> None:
 @Operations.implementation_for(BindBeforeWriteOp)
 @tells
 def _bind_before_write(operations: Operations, op: BindBeforeWriteOp) -> None:
-    execute(operations, views_over(op.schema, op.table))
+    lock_views_over(operations, op.schema, op.table)
     execute(
         operations,
         sql.SQL(
@@ -311,7 +313,7 @@ def _create_site_check(operations: Operations, op: CreateSiteCheckOp) -> None:
 @Operations.implementation_for(DropBindBeforeWriteOp)
 @tells
 def _drop_bind_before_write(operations: Operations, op: DropBindBeforeWriteOp) -> None:
-    execute(operations, views_over(op.schema, op.table))
+    lock_views_over(operations, op.schema, op.table)
     execute(operations, sql.SQL("DROP TRIGGER bind_before_write ON {}").format(sql.Identifier(op.schema, op.table)))
 
 

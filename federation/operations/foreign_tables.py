@@ -38,7 +38,8 @@ from sqlalchemy import Column
 
 from federation.config import IMPORTED
 from federation.databases import ANALYZE_TIMEOUT
-from federation.operations.locking import views_over
+from federation.operations.locking import lock_views_over
+from federation.operations.locks import ACCESS_EXCLUSIVE, NOTHING, SHARE_UPDATE_EXCLUSIVE, Locks
 from federation.operations.privileges import revoke_defaults
 from federation.operations.rendering import call, given
 from federation.operations.statements import (
@@ -403,7 +404,7 @@ END $federation$
 @Operations.implementation_for(ImportForeignSchemaOp)
 @tells
 def _import(operations: Operations, op: ImportForeignSchemaOp) -> None:
-    execute(operations, _REQUIRE_HOSPITAL, asks_hospital=True)
+    execute(operations, _REQUIRE_HOSPITAL, asks_hospital=True, locks=NOTHING)
     execute(
         operations,
         sql.SQL("IMPORT FOREIGN SCHEMA {} LIMIT TO ({}) FROM SERVER {} INTO {}{}").format(
@@ -418,17 +419,26 @@ def _import(operations: Operations, op: ImportForeignSchemaOp) -> None:
     for table, columns in op.tables.items():
         made = {column.name: column for column in remade(columns)}
         kept = [column.name for column in columns if column.name not in made]
-        execute(operations, _expect(columns, table, op.into))
+        execute(operations, _expect(columns, table, op.into), locks=NOTHING)
         execute(
             operations,
             _DROP_SURPLUS.format(schema=sql.Literal(op.into), table=sql.Literal(table), columns=sql.Literal(kept)),
+            locks=Locks((((op.into, table), ACCESS_EXCLUSIVE),)),
         )
         added = [action for column in made.values() for action in _added(column)]
         execute(operations, _alter(op.into, table, [*_statistics(kept, 0), *added]))
         name = sql.Identifier(op.into, table)
         analyze = sql.Literal(sql.SQL("ANALYZE {}").format(name).as_string(None))
-        execute(operations, _ANALYZE.format(statement=analyze), asks_hospital=True, seconds=ANALYZE_TIMEOUT)
-    execute(operations, revoke_defaults([sql.Identifier(op.into, table) for table in op.tables], op.into))
+        execute(
+            operations,
+            _ANALYZE.format(statement=analyze),
+            asks_hospital=True,
+            seconds=ANALYZE_TIMEOUT,
+            locks=Locks((((op.into, table), SHARE_UPDATE_EXCLUSIVE),)),
+        )
+    execute(
+        operations, revoke_defaults([sql.Identifier(op.into, table) for table in op.tables], op.into), locks=NOTHING
+    )
 
 
 @Operations.implementation_for(DropForeignTablesOp)
@@ -445,9 +455,9 @@ def _alter_table(operations: Operations, op: AlterForeignTableOp) -> None:
     if asked and op.ask:
         options = sql.Literal(_import_options(op.options).as_string(None))
         beside = _IMPORT_BESIDE.format(schema=sql.Literal(op.schema), table=sql.Literal(op.table), options=options)
-        execute(operations, _REQUIRE_HOSPITAL, asks_hospital=True)
-        execute(operations, beside, asks_hospital=True)
-        execute(operations, _expect(asked, op.table, "federation_import"))
+        execute(operations, _REQUIRE_HOSPITAL, asks_hospital=True, locks=NOTHING)
+        execute(operations, beside, asks_hospital=True, locks=Locks(makes_schema="federation_import"))
+        execute(operations, _expect(asked, op.table, "federation_import"), locks=NOTHING)
         execute(operations, sql.SQL("DROP SCHEMA federation_import CASCADE"))
     actions = [_dropped(column) for column in op.drop]
     for old, new in op.alter:
@@ -455,9 +465,7 @@ def _alter_table(operations: Operations, op: AlterForeignTableOp) -> None:
     for column in op.add:
         actions += _added(column)
     if actions:
-        execute(
-            operations, views_over(op.schema, op.table)
-        )  # after the hospital is asked: the app does not wait for that
+        lock_views_over(operations, op.schema, op.table)  # after the hospital is asked: the app does not wait for that
         execute(operations, _alter(op.schema, op.table, actions))
 
 
@@ -507,7 +515,7 @@ def _set_options(operations: Operations, op: SetForeignTableOptionsOp) -> None:
     ]
     changes += [sql.SQL("DROP {}").format(sql.Identifier(key)) for key in op.was if key not in op.options]
     if changes:
-        execute(operations, views_over(op.schema, op.table))
+        lock_views_over(operations, op.schema, op.table)
         options = sql.SQL("OPTIONS ({})").format(sql.SQL(", ").join(changes))
         execute(operations, _alter(op.schema, op.table, [options]))
 

@@ -26,9 +26,10 @@ from psycopg import sql
 
 from federation.databases import ddl
 from federation.errors import Refused
+from federation.operations.locks import NOTHING, SHARE_UPDATE_EXCLUSIVE, Locks
 from federation.operations.rendering import call, given
 from federation.operations.run import run_of
-from federation.operations.statements import execute
+from federation.operations.statements import execute, write
 
 if TYPE_CHECKING:
     from alembic.autogenerate.api import AutogenContext
@@ -249,10 +250,12 @@ def _create(operations: Operations, op: CreateIndexConcurrentlyOp) -> None:
     if not _may_leave(operations, op.name):
         return
     with _autocommit_block(operations.migration_context):
-        _execute_each(operations, _DROP_INVALID.format(**names))
+        looked_at = Locks((((op.schema, op.table), SHARE_UPDATE_EXCLUSIVE),))
+        _execute_each(operations, _DROP_INVALID.format(**names), looked_at)
         execute(
             operations,
             _SAME_OR_NONE.format(**names, empty_table=_text(empty_table), index_of_it=_text(index_of_it)),
+            locks=looked_at,
         )
         execute(operations, create)
 
@@ -261,7 +264,8 @@ def _create(operations: Operations, op: CreateIndexConcurrentlyOp) -> None:
 def _set_aside(operations: Operations, op: DropIndexConcurrentlyOp) -> None:
     _require_local(operations, op.name)
     names = {"schema": sql.Literal(op.schema), "name": sql.Literal(op.name)}
-    execute(operations, _SET_ASIDE.format(**names, table=_text(sql.Identifier(op.schema, op.table))))
+    locks = Locks((((op.schema, op.table), SHARE_UPDATE_EXCLUSIVE),))
+    execute(operations, _SET_ASIDE.format(**names, table=_text(sql.Identifier(op.schema, op.table))), locks=locks)
     run_of(operations.migration_context).sets_aside = True
 
 
@@ -273,7 +277,7 @@ def _may_leave(operations: Operations, name: str) -> bool:
     """
     trial = run_of(operations.migration_context).trial
     if trial is not False:
-        execute(operations, _FIRST.format(name=sql.Literal(name)))
+        execute(operations, _FIRST.format(name=sql.Literal(name)), locks=NOTHING)
     return not trial
 
 
@@ -297,11 +301,11 @@ def _autocommit_block(context: MigrationContext) -> Iterator[None]:
         raise
 
 
-def _execute_each(operations: Operations, query: sql.Composable) -> None:
+def _execute_each(operations: Operations, query: sql.Composable, locks: Locks) -> None:
     """Send each statement that ``query`` returns, on its own as CONCURRENTLY asks; in ``--sql`` psql does it."""
     context = operations.migration_context
     if context.as_sql:
-        context.impl.static_output(gexec(query))
+        write(operations, gexec(query), locks)
         return
     assert context.connection is not None  # noqa: S101  # online there is one
     for statement in context.connection.execute(ddl(query)).scalars().all():

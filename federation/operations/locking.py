@@ -19,6 +19,7 @@ from alembic.autogenerate.render import renderers
 from alembic.operations import MigrateOperation, Operations
 from psycopg import sql
 
+from federation.operations.locks import ACCESS_EXCLUSIVE, Locks
 from federation.operations.rendering import call, given
 from federation.operations.statements import execute
 
@@ -54,7 +55,7 @@ class LockTablesOp(MigrateOperation):
         return ("lock_tables", self.schema, self.tables)
 
 
-def lock(relation: tuple[str, str], mode: str = "ACCESS EXCLUSIVE") -> sql.Composed:
+def lock(relation: tuple[str, str], mode: str = ACCESS_EXCLUSIVE) -> sql.Composed:
     """LOCK TABLE for ``relation`` (schema and name)."""
     return sql.SQL("LOCK TABLE {} IN {} MODE").format(sql.Identifier(*relation), sql.SQL(mode))
 
@@ -101,13 +102,14 @@ LOCKABLE = """
 """After ``pg_class AS v``: the owner's views that read nothing but foreign tables (``l.refobjid``)."""
 
 
-def views_over(schema: str, table: str) -> sql.Composed:
-    """A block that locks the views over a foreign table, as the app does before it locks the foreign table itself.
+def lock_views_over(operations: Operations, schema: str, table: str) -> None:
+    """Lock the views over a foreign table, as the app does before it locks the foreign table itself.
 
     LOCK TABLE locks what a view reads, too. So views that read anything but foreign tables are left alone: their tables
     are somebody else's, and a step does not lock such a view itself.
     """
-    return _VIEWS_OVER.format(table=sql.Literal(sql.Identifier(schema, table).as_string(None)))
+    name = sql.Literal(sql.Identifier(schema, table).as_string(None))
+    execute(operations, _VIEWS_OVER.format(table=name), locks=Locks(views_over=(schema, table)))
 
 
 _VIEWS_OVER = sql.SQL(
@@ -130,7 +132,9 @@ END $federation$
 @Operations.implementation_for(LockTablesOp)
 def _lock(operations: Operations, op: LockTablesOp) -> None:
     if op.tables:
-        execute(operations, in_order([lock((op.schema, table)) for table in op.tables]))
+        relations = [(op.schema, table) for table in op.tables]
+        locks = Locks(tuple((relation, ACCESS_EXCLUSIVE) for relation in relations))
+        execute(operations, in_order([lock(relation) for relation in relations]), locks=locks)
 
 
 @renderers.dispatch_for(LockTablesOp)

@@ -15,6 +15,7 @@ from sqlalchemy.engine import Connection
 
 from federation.config import Config
 from federation.errors import PreconditionMissing, Side
+from federation.operations.locks import Locks
 
 if TYPE_CHECKING:
     from alembic.operations import MigrateOperation
@@ -60,6 +61,8 @@ class Run:
     """What was refused and overridden."""
     sets_aside: bool = False
     """Whether an index was set aside, to be dropped after the COMMIT."""
+    locks: list[tuple[str, Locks]] = field(default_factory=list)
+    """The statements of ``--sql`` that are more than one SQL command, and what they lock."""
     survey: object | None = None
     """What autogenerate's comparators have read: a `federation.drift.survey.Survey`."""
     created_types: frozenset[tuple[str | None, str]] = frozenset()

@@ -15,6 +15,8 @@ from sqlalchemy.sql.elements import ClauseElement, TextClause
 from sqlalchemy.types import TypeEngine
 
 from federation.databases import asking, ddl
+from federation.operations.locks import Locks
+from federation.operations.run import found
 
 Columns = tuple[Column[Any], ...]
 
@@ -23,17 +25,31 @@ DIALECT: Dialect = postgresql.dialect(paramstyle="named")  # type: ignore[no-unt
 
 
 def execute(
-    operations: Operations, statement: sql.Composable, *, asks_hospital: bool = False, seconds: float = 0
+    operations: Operations,
+    statement: sql.Composable,
+    *,
+    asks_hospital: bool = False,
+    seconds: float = 0,
+    locks: Locks | None = None,
 ) -> None:
     """Send ``statement``, which psycopg.sql has quoted.
 
     ``asks_hospital``: it waits for the hospital, which has ``seconds`` for its answer, or `link_timeout`.
+    ``locks``: what a block locks; those of a single SQL command are known by its kind.
     """
     context = operations.migration_context
     if context.as_sql:  # Alembic's own way there would make four spaces of a tab inside a value
-        context.impl.static_output(statement.as_string(None).strip().rstrip(";") + ";")
+        write(operations, statement.as_string(None).strip().rstrip(";") + ";", locks)
     else:
         operations.execute(asking(statement, seconds) if asks_hospital else ddl(statement))
+
+
+def write(operations: Operations, text: str, locks: Locks | None = None) -> None:
+    """Write ``text`` to the script of ``--sql``, and note what it locks."""
+    run = found(operations.migration_context)
+    if locks is not None and run is not None:
+        run.locks.append((text, locks))
+    operations.migration_context.impl.static_output(text)
 
 
 def type_sql(type_: TypeEngine[Any]) -> sql.SQL:

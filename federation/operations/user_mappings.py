@@ -22,6 +22,7 @@ from psycopg import sql
 from sqlalchemy.engine import Connection
 
 from federation.operations.deployment import LinkRole, deployment, role
+from federation.operations.locks import NOTHING
 from federation.operations.rendering import call, given
 from federation.operations.statements import execute
 from federation.operations.told import tells
@@ -149,7 +150,7 @@ def _send(
     variable = f"FEDERATION_{op.link_role.login.upper()}_PASSWORD"
     execute(operations, _SECRET_TABLE)
     context.impl.static_output(_PSQL_COPY.format(variable=variable))
-    execute(operations, _use_secret(verb, cloud_role, op.server, op.link_role.name(config)))
+    execute(operations, _use_secret(verb, cloud_role, op.server, op.link_role.name(config)), locks=NOTHING)
     execute(operations, _FORGET_SECRET)
 
 

@@ -21,6 +21,7 @@ from sqlalchemy.dialects import postgresql
 
 from federation.operations.deployment import Role, role
 from federation.operations.grants import Privilege
+from federation.operations.locks import NOTHING, Locks
 from federation.operations.privileges import revoke_defaults
 from federation.operations.rendering import call
 from federation.operations.statements import execute
@@ -213,7 +214,7 @@ def _text(statement: sql.Composable) -> sql.Literal:
 def _create(operations: Operations, op: CreateRLSViewOp) -> None:
     view, source = _names(op.view)
     execute(operations, sql.SQL(op.view.create()))
-    execute(operations, revoke_defaults([view, source]))
+    execute(operations, revoke_defaults([view, source]), locks=NOTHING)
     _decorate(operations, op.view)
 
 
@@ -224,11 +225,11 @@ def _replace(operations: Operations, op: ReplaceRLSViewOp) -> None:
     if op.in_place:
         execute(operations, sql.SQL(op.view.create(or_replace=True)))
     else:
+        drop, create = sql.SQL("DROP VIEW {}").format(view), op.view.create()
         execute(
             operations,
-            _REBUILD.format(
-                view=_text(view), drop=_text(sql.SQL("DROP VIEW {}").format(view)), create=sql.Literal(op.view.create())
-            ),
+            _REBUILD.format(view=_text(view), drop=_text(drop), create=sql.Literal(create)),
+            locks=Locks(sends=(drop.as_string(None), create)),
         )
     gone = [name for name in op.was.defaults if name not in op.view.defaults and name in op.view.columns]
     for name in gone if op.in_place else ():

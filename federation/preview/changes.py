@@ -5,14 +5,13 @@ The list is for people. What a function, a trigger or a statement of another kin
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-from federation.preview.locks import StepLocks
-from federation.preview.own_blocks import sent_by
+from federation.operations.locks import NOTHING, Locks
 from federation.preview.relations import Relation, Relations
-from federation.preview.tokens import Name, Reader, tokens_of
+from federation.preview.tokens import Name, Reader, tokens_of, without_comments_before
 
 Mark: TypeAlias = Literal["+", "~", "-"]
 
@@ -46,19 +45,19 @@ class StepChanges:
     """The changes of a step, its statements one after the other, in a database of ``relations``."""
 
     relations: Relations
+    told: Mapping[str, Locks] = field(default_factory=dict)
+    """What operations tell of the statements that are more than one SQL command."""
     found: dict[Change, None] = field(default_factory=dict)
     emptied: list[Stored] = field(default_factory=list)
     """Tables and columns that it drops or empties, by their names before the plan."""
 
     def read(self, statement: str) -> None:
         """Add the changes of one statement. It is read before its locks are, which change ``relations``."""
-        sent = sent_by(StepLocks(self.relations), statement.strip())
-        if sent is not None:
-            for one in sent:
-                self.read(one)
-            return
         reader = Reader(tokens_of(statement))
         match reader.take_any("CREATE", "ALTER", "DROP", "IMPORT FOREIGN SCHEMA", "TRUNCATE"):
+            case None:
+                for one in self.told.get(without_comments_before(statement), NOTHING).sends:
+                    self.read(one)
             case "CREATE":
                 self._create(reader)
             case "ALTER":

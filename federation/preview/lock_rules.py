@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable
 from typing import TypeAlias
 
+from federation.operations.locks import Locks
 from federation.preview.locks import (
     ACCESS_EXCLUSIVE,
     ACCESS_SHARE,
@@ -22,7 +23,6 @@ from federation.preview.locks import (
     SHARE_UPDATE_EXCLUSIVE,
     StepLocks,
 )
-from federation.preview.own_blocks import sent_by
 from federation.preview.table_rules import (
     alter_table,
     alter_view,
@@ -32,15 +32,11 @@ from federation.preview.table_rules import (
     drop_relations,
     truncate,
 )
-from federation.preview.tokens import Reader, tokens_of
+from federation.preview.tokens import Reader, tokens_of, without_comments_before
 
 
 def read(step: StepLocks, statement: str) -> None:
     """Add the locks of one statement to those of its step."""
-    if (sent := sent_by(step, _without_comments_before(statement))) is not None:
-        for one in sent:
-            read(step, one)
-        return
     tokens = tokens_of(statement)
     if tokens[0].kind == "meta":
         known = _own_meta(tokens[0].text)
@@ -48,17 +44,27 @@ def read(step: StepLocks, statement: str) -> None:
         reader = Reader(tokens)
         kind = reader.take_any(*_KINDS)
         known = kind is not None and _KINDS[kind](step, reader)
-    if not known:
+    told = step.told.get(without_comments_before(statement))
+    if not known and not (told is not None and _are_plain(step, told)):
         step.unknown.append(_abbreviated(statement))
 
 
+def _are_plain(step: StepLocks, locks: Locks) -> bool:
+    """Add the locks that an operation has told; whether they are all that are taken."""
+    for relation, mode in locks.on:
+        step.lock(mode, relation)
+    if locks.views_over is not None:
+        step.lock(ACCESS_EXCLUSIVE, *sorted(step.relations.views.get(locks.views_over, ())))
+    if locks.makes_schema is not None:
+        step.made_schemas.add(locks.makes_schema)
+    for statement in locks.sends:
+        read(step, statement)
+    return all(step.is_plain(relation) for relation, _ in locks.on)
+
+
 def _abbreviated(statement: str) -> str:
-    line = " ".join(_without_comments_before(statement).split())
+    line = " ".join(without_comments_before(statement).split())
     return line if len(line) <= 80 else f"{line[:79]}…"
-
-
-def _without_comments_before(statement: str) -> str:
-    return re.sub(r"\A(?:\s+|--[^\n]*\n|/\*.*?\*/)*", "", statement, flags=re.DOTALL)
 
 
 def _own_meta(line: str) -> bool:

@@ -8,9 +8,10 @@ https://www.postgresql.org/docs/current/explicit-locking.html#LOCKING-TABLES
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
+from federation.operations.locks import Locks
 from federation.preview.relations import ForeignKey, Relation, Relations
 from federation.preview.tokens import Name, Token, read_by
 
@@ -101,6 +102,8 @@ class StepLocks:
     """The locks of a step, its statements one after the other."""
 
     relations: Relations
+    told: Mapping[str, Locks] = field(default_factory=dict)
+    """What operations tell of the statements that are more than one SQL command."""
     locks: set[Lock] = field(default_factory=set)
     unknown: list[str] = field(default_factory=list)
     """Statements of which not all locks are known."""

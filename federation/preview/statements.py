@@ -4,20 +4,34 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationStep
 from alembic.script import Script, ScriptDirectory
 
 from federation.config import Config
-from federation.environments import alembic_config
+from federation.environments import configured
 from federation.errors import FederationError, Side
-from federation.preview.tokens import statements_of
+from federation.operations.locks import Locks
+from federation.operations.run import Run
+from federation.preview.tokens import statements_of, without_comments_before
+
+
+@dataclass(frozen=True)
+class Statements:
+    """The statements of a migration, or why they are not known before it runs."""
+
+    texts: tuple[str, ...] | None
+    reason: str | None = None
+    told: Mapping[str, Locks] = field(default_factory=dict)
+    """What the toolkit's operations tell of the statements whose locks their text does not show."""
 
 
 def statements_of_migration(
     config: Config, side: Side, directory: ScriptDirectory, script: Script, *, up: bool, before: str | None
-) -> tuple[tuple[str, ...] | None, str | None]:
+) -> Statements:
     """What Alembic's offline mode writes for a migration of a database at revision ``before``; or why it cannot.
 
     As ``alembic upgrade --sql`` does it, but without reading the whole chain anew: ``directory`` has been read. Raises
@@ -26,7 +40,8 @@ def statements_of_migration(
     https://alembic.sqlalchemy.org/en/latest/api/runtime.html#alembic.runtime.environment.EnvironmentContext
     """
     written = io.StringIO()
-    alembic = alembic_config(config, side)
+    run = Run(config, side)
+    alembic = configured(run)
     alembic.output_buffer = written
     make = MigrationStep.upgrade_from_script if up else MigrationStep.downgrade_from_script
     migration = make(directory.revision_map, script)
@@ -39,8 +54,13 @@ def statements_of_migration(
         error.side, error.release = error.side or side, error.release or script.revision
         raise
     except Exception as error:  # whatever a migration does that asks the database: it is said, and nothing runs
-        return None, f"its SQL depends on the database ({type(error).__name__}: {error})"
-    return tuple(_own(written.getvalue())), None
+        return Statements(None, f"its SQL depends on the database ({type(error).__name__}: {error})")
+    return Statements(tuple(_own(written.getvalue())), told=told_by(run))
+
+
+def told_by(run: Run) -> dict[str, Locks]:
+    """What operations have told, by statement; a script has several."""
+    return {without_comments_before(one): locks for text, locks in run.locks for one in statements_of(text)}
 
 
 _RUNNING = re.compile(r"^-- Running (?:upgrade|downgrade) .*$", re.MULTILINE)

@@ -73,6 +73,11 @@ def statements_of(text: str) -> list[str]:
     return [statement.strip() for statement in (*found, current) if tokens_of(statement)]
 
 
+def without_comments_before(statement: str) -> str:
+    """The statement from its first token on."""
+    return re.sub(r"\A(?:\s+|--[^\n]*\n|/\*.*?\*/)*", "", statement, flags=re.DOTALL)
+
+
 def _lexed(text: str) -> Iterator[Token]:
     for match in _TOKEN.finditer(text):
         yield Token(str(match.lastgroup), match.group())

@@ -32,7 +32,7 @@ def as_before(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run.Ahead, "of", lambda *_: StepAhead())
     monkeypatch.setattr(locking, "in_order", lambda *_: sql.SQL("SELECT"))
     for module in (foreign_tables, bindings):
-        monkeypatch.setattr(module, "views_over", lambda *_: sql.SQL("SELECT"))
+        monkeypatch.setattr(module, "lock_views_over", lambda *_: None)
 
 
 def patient(deployment: Deployment, turn: str) -> None:

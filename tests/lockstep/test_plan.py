@@ -23,7 +23,6 @@ from federation.lockstep.planned import PlannedStep, plan_hash, preview
 from federation.preview import lock_rules
 from federation.preview.locks import BOOKS, Lock, StepLocks, strongest
 from federation.preview.relations import Relations
-from federation.preview.tokens import statements_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -271,26 +270,6 @@ def test_a_statement_whose_locks_cannot_be_read_from_it_is_said_to_be_unknown(
     step, found = read_and_run(looked_at, statement)
     assert step.unknown == [statement if len(statement) <= 80 else f"{statement[:79]}…"]
     assert set(strongest(step.locks)) <= set(found)
-
-
-GOLDEN = sorted((Path(__file__).parent.parent / "operations" / "golden").glob("*.sql"))
-
-
-@pytest.mark.parametrize("file", GOLDEN, ids=lambda file: file.stem)
-def test_the_locks_of_every_operation_are_known(file: Path) -> None:
-    step = StepLocks(Relations())
-    for statement in statements_of(file.read_text()):
-        lock_rules.read(step, statement)
-    expected = file.stem == "drop_cloud_binding"  # tells the hospital, and takes its own tables away
-    assert [statement[:5] for statement in step.unknown] == ["DO $$"] * expected
-
-
-def test_another_block_than_the_toolkits_own_is_unknown() -> None:
-    (block,) = [file.read_text() for file in GOLDEN if file.stem == "replace_rls_view_by_rebuilding"]
-    known, unknown = StepLocks(Relations()), StepLocks(Relations())
-    lock_rules.read(known, statements_of(block)[0])
-    lock_rules.read(unknown, statements_of(block)[0].replace("LOOP", "LOOP DROP TABLE note;", 1))
-    assert (known.unknown, len(unknown.unknown)) == ([], 1)
 
 
 @pytest.fixture
