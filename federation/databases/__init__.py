@@ -1,6 +1,7 @@
 """Sessions on the two databases, the lock of a run, and who holds a lock that is waited for."""
 
 from federation.databases.holders import naming_holders
+from federation.databases.patience import patiently
 from federation.databases.run_lock import RUN_LOCK, RunLock, run_lock
 from federation.databases.sessions import (
     ANALYZE_TIMEOUT,
@@ -30,6 +31,7 @@ __all__ = [
     "link_timeout",
     "naming_holders",
     "over_the_link",
+    "patiently",
     "run_lock",
     "session_of",
 ]

@@ -7,12 +7,11 @@ databases are at one release or one step apart, and the next run reads from the 
 from __future__ import annotations
 
 import logging
-import random
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Literal, TypeAlias
@@ -22,14 +21,13 @@ from sqlalchemy.engine import Connection
 
 from federation import guard, verification
 from federation.config import Config
-from federation.databases import DATABASE_ERRORS, SIDES, asked, connect, ddl, naming_holders, run_lock
+from federation.databases import DATABASE_ERRORS, SIDES, asked, connect, ddl, patiently, run_lock
 from federation.environments import run_step
 from federation.environments.rewrites import Rewritten
 from federation.environments.set_aside import drop_set_aside
 from federation.errors import (
     FederationError,
     Interrupted,
-    LockHeld,
     Missing,
     ReleasesDiffer,
     Side,
@@ -212,7 +210,7 @@ class _Run:
             self.verify(halves[0].direction)
         except (Exception, KeyboardInterrupt) as error:
             with _undisturbed():
-                raise self.settle(step, done, _as_ours(error, step)) from error
+                raise self.undo(step, done, _as_ours(error, step)) from error
 
     def verify(self, direction: Direction, *, before: bool = False) -> None:
         """Verify the release that both databases are at.
@@ -314,21 +312,7 @@ class _Run:
         return time.perf_counter() - started
 
     def patiently(self, ask: Callable[[], None]) -> None:
-        """``ask``, a bounded number of times while it does not get a lock within ``lock_timeout``.
-
-        Between them it lets go of the locks that it had, so that the app does not queue behind us.
-        """
-        attempts = self.config.database.lock_attempts
-        for attempt in range(1, attempts + 1):
-            last = attempt == attempts
-            try:
-                with naming_holders(self.config, self.sessions) if last else nullcontext():
-                    return ask()
-            except LockHeld:
-                if last:
-                    raise
-                time.sleep(random.uniform(0.1, 0.5) * attempt)  # noqa: S311  # jitter
-        return None
+        patiently(self.config, self.sessions, ask)
 
     def explained(self, failure: FederationError, step: Step) -> FederationError:
         """``failure``, or what explains it: the step needs something that somebody has dropped."""
@@ -358,7 +342,7 @@ class _Run:
                     raise
                 time.sleep(0.2)
 
-    def settle(self, step: Step, done: list[Step], failure: FederationError) -> FederationError:
+    def undo(self, step: Step, done: list[Step], failure: FederationError) -> FederationError:
         """Undo what this run did of the failed release; what to raise."""
         finished = False
         try:
@@ -373,8 +357,8 @@ class _Run:
                 failure.message += "; nothing is undone, since another run may be under way"
             else:
                 for half in filter(self.is_in_place, reversed(undoing)):  # a DBA may have undone one
-                    undo = _opposite(half, self.releases)
-                    self.tell(undo, self.take(undo, undoing=True))
+                    opposite = _opposite(half, self.releases)
+                    self.tell(opposite, self.take(opposite, undoing=True))
             failure = self.explained(failure, step)
             local, cloud = self.positions()
         except Exception as error:  # whatever it is, the first failure is the one to tell
@@ -407,7 +391,7 @@ class _Run:
 
 @contextmanager
 def _undisturbed() -> Iterator[None]:
-    """Ctrl-C and SIGTERM wait until the release is settled: a second one must not leave it half undone."""
+    """Ctrl-C and SIGTERM wait until the release is undone: a second one must not leave it half undone."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -11,10 +11,10 @@ import pytest
 from runs import add_note, at, rewrite, settings
 
 from federation.administration import accounts, link
-from federation.databases import run_lock
+from federation.databases import patience, run_lock
 from federation.databases.holders import first_words
 from federation.errors import LockHeld, ReleasesDiffer
-from federation.lockstep import run, upgrade
+from federation.lockstep import upgrade
 from federation.servers.pair import SITE_ID
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def test_a_lock_of_the_hospitals_that_the_cloud_meets_over_the_link_is_told_as_s
 
 
 def test_the_control_when_nobody_looks_nobody_is_named(second: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "naming_holders", lambda *_: nullcontext())
+    monkeypatch.setattr(patience, "naming_holders", lambda *_: nullcontext())
     with holding(second.owner("local"), READS) as pid:
         assert str(pid) not in str(refused(second))
 
