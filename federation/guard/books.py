@@ -37,7 +37,9 @@ END $federation$"""
 _TRIGGER = """
 DROP TRIGGER IF EXISTS guard_version ON federation.alembic_version;
 CREATE CONSTRAINT TRIGGER guard_version AFTER INSERT OR UPDATE OR DELETE ON federation.alembic_version
-    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION federation.guard_version()"""
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION federation.guard_version();
+COMMENT ON TABLE federation.alembic_version IS 'The release of this database; no row is base.';
+COMMENT ON COLUMN federation.alembic_version.version_num IS 'The release''s id.'"""
 
 
 def prepare(context: MigrationContext, config: Config, side: Side, first: MigrationStep) -> None:

@@ -40,6 +40,16 @@ CREATE TABLE IF NOT EXISTS federation.history (
     seen bigint
 );
 COMMENT ON TABLE federation.history IS 'One row a step, committed together with it.';
+COMMENT ON COLUMN federation.history.id IS 'The row''s number, in the order of the steps.';
+COMMENT ON COLUMN federation.history.from_release IS 'The release of this database before the step, or base.';
+COMMENT ON COLUMN federation.history.to_release IS 'Its release after the step, or base.';
+COMMENT ON COLUMN federation.history.result IS 'upgraded, downgraded, undone, stamped, repaired, or by hand.';
+COMMENT ON COLUMN federation.history.started_at IS 'When the step''s transaction began, by this database''s clock.';
+COMMENT ON COLUMN federation.history.finished_at IS 'When the step had done its work, before its COMMIT.';
+COMMENT ON COLUMN federation.history.role IS 'The role that ran the step (session_user).';
+COMMENT ON COLUMN federation.history.client IS 'The client''s address; NULL: a Unix-domain socket.';
+COMMENT ON COLUMN federation.history.host IS 'The name of the client''s host; NULL: a script of --sql, or by hand.';
+COMMENT ON COLUMN federation.history.file_sha256 IS 'The sha256 of the revision file; NULL: no file ran.';
 COMMENT ON COLUMN federation.history.guarded IS
     'The release that the other side must have (on the way up) or must not have (down) for this step; NULL: none.';
 COMMENT ON COLUMN federation.history.override IS 'Why the guard was told to let the step pass.';

@@ -10,6 +10,9 @@ CREATE TABLE IF NOT EXISTS federation.guard (
 );
 COMMENT ON TABLE federation.guard IS
     'This database''s release and the cloud''s (the mark), as each side''s steps keep them; empty is base.';
+COMMENT ON COLUMN federation.guard.side IS 'Always local: the cloud finds the row by it.';
+COMMENT ON COLUMN federation.guard.site IS 'The hospital that this database belongs to.';
+COMMENT ON COLUMN federation.guard.local_release IS 'The release of this database.';
 COMMENT ON COLUMN federation.guard.cloud_release IS
     'The mark: the cloud raises it before it needs more of this database, and lowers it when it needs less.';
 INSERT INTO federation.guard (site, local_release, cloud_release)

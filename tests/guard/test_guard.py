@@ -595,6 +595,24 @@ BOOKS = """
 """
 
 
+WITHOUT_COMMENT = """
+    SELECT a.attrelid::regclass::text, a.attname FROM pg_attribute AS a JOIN pg_class AS c ON c.oid = a.attrelid
+    WHERE c.relnamespace::regnamespace::text IN ('federation', 'federation_private') AND c.relkind = 'r'
+        AND a.attnum > 0 AND NOT a.attisdropped AND col_description(a.attrelid, a.attnum) IS NULL
+    UNION ALL
+    SELECT c.oid::regclass::text, NULL FROM pg_class AS c
+    WHERE c.relnamespace::regnamespace::text IN ('federation', 'federation_private') AND c.relkind = 'r'
+        AND obj_description(c.oid, 'pg_class') IS NULL
+"""
+
+
+def test_every_table_and_column_that_a_dba_sees_has_a_comment(guarded: Deployment) -> None:
+    for side in SIDES:
+        result = psql(guarded, side, written(guarded, side, "upgrade", "base:0001"))
+        assert result.returncode == 0, result.stderr
+        assert guarded.look(side, WITHOUT_COMMENT) == []
+
+
 @pytest.mark.parametrize("offline", [False, True], ids=["online", "offline"])
 def test_default_privileges_give_nothing_of_the_books(guarded: Deployment, offline: bool) -> None:
     for side in SIDES:

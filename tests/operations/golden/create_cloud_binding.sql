@@ -7,6 +7,7 @@ COMMENT ON SCHEMA federation_private IS 'What callers must not name: the binding
 
 CREATE TABLE federation_private.site (id uuid PRIMARY KEY);
 COMMENT ON TABLE federation_private.site IS 'The hospital that this link leads to.';
+COMMENT ON COLUMN federation_private.site.id IS 'The hospital''s id (FEDERATION_SITE_ID).';
 INSERT INTO federation_private.site (id) VALUES ('00000000000000000000000000000001'::uuid);
 
 CREATE FOREIGN TABLE federation_private.bind (sub uuid, taken boolean)
@@ -41,6 +42,7 @@ SELECT federation_private.require_hospital();
 
 -- Says whether the effective role is judged by row-level security in the cloud.
 CREATE TABLE federation_private.probe ();
+COMMENT ON TABLE federation_private.probe IS 'Empty. Tells whether row-level security applies to the caller.';
 ALTER TABLE federation_private.probe ENABLE ROW LEVEL SECURITY;
 
 -- Owned by a NOLOGIN role without a user mapping: its SELECT goes through PUBLIC's mapping, which is the very

@@ -10,7 +10,10 @@ CREATE TABLE federation.account (
         jsonb_typeof(claims) = 'object' AND (claims ->> 'sub') IS NOT DISTINCT FROM nullif(sub, '00000000000000000000000000000000'::uuid)::text)
 );
 COMMENT ON TABLE federation.account IS 'The callers that this site admits, and their claims.';
+COMMENT ON COLUMN federation.account.sub IS 'The caller''s id, auth.uid() of the app.';
+COMMENT ON COLUMN federation.account.claims IS 'What auth.jwt() answers for the caller; its role decides which policies apply.';
 COMMENT ON COLUMN federation.account.synced IS 'Whether the row came from the cloud by `federation account sync`.';
+COMMENT ON COLUMN federation.account.added_at IS 'When the row was added.';
 INSERT INTO federation.account (sub, claims) VALUES
     ('00000000000000000000000000000001'::uuid, jsonb_build_object('sub', '00000000000000000000000000000001'::uuid::text, 'role', 'authenticated')),
     ('00000000000000000000000000000000'::uuid, jsonb_build_object('role', 'nobody'));
