@@ -209,6 +209,8 @@ class Config(_Model):
     """
 
     root: Path
+    env_file: Path | None = None
+    """The ``.env`` that gave variables, if one did."""
     site_id: UUID | None = None
     local_url: SecretStr | None = None
     cloud_url: SecretStr | None = None
@@ -222,16 +224,23 @@ class Config(_Model):
     demo: DemoConfig = DemoConfig()
 
     @classmethod
-    def load(cls, path: Path | None = None, environ: Mapping[str, str] = os.environ) -> Config:
+    def load(cls, path: Path | None = None, environ: Mapping[str, str] | None = None) -> Config:
         """Read ``path`` and ``environ``. The default is the federation.toml of this folder or of the nearest above it.
 
-        Where there is none, the settings are those of ``environ`` alone.
+        Where there is none, the settings are those of ``environ`` alone. Without ``environ`` it is the process's, and a
+        file ``.env`` beside federation.toml gives the variables that the process lacks.
 
 
         Raises PreconditionMissing, naming the key or variable, when one is malformed.
         """
         file = path or _nearest("federation.toml")
         values = _read_toml(file, required=path is not None)
+        env_file = None
+        if environ is None:
+            environ, found = dict(os.environ), _read_env(file.parent / ".env")
+            env_file = file.parent / ".env" if found else None
+            given = {name.removesuffix("_FILE") for name, value in environ.items() if value}
+            environ |= {name: value for name, value in found.items() if name.removesuffix("_FILE") not in given}
         _refuse_secrets(values, file)
         for variable, keys in _VARIABLES.items():
             value = _variable(environ, variable)
@@ -241,7 +250,7 @@ class Config(_Model):
                     section = section.setdefault(key, {})
                 section[keys[-1]] = value
         try:
-            return cls.model_validate({**values, "root": file.resolve().parent})
+            return cls.model_validate({**values, "root": file.resolve().parent, "env_file": env_file})
         except pydantic.ValidationError as error:
             raise PreconditionMissing(
                 _describe(error, file), hint=f"correct it in {file} or in the environment"
@@ -409,6 +418,21 @@ def _nearest(name: str) -> Path:
     if Path(name).is_file():
         return Path(name)
     return next((folder / name for folder in Path.cwd().parents if (folder / name).is_file()), Path(name))
+
+
+_ASSIGNMENT = re.compile(r"""(?:export\s+)?(FEDERATION_\w+)=(?:'([^']*)'|"([^"]*)"|(.*))""")
+
+
+def _read_env(file: Path) -> dict[str, str]:
+    """Read the FEDERATION_… variables of a ``.env``: NAME=value a line, quoted or not; nothing is expanded."""
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise PreconditionMissing(f"{file} cannot be read", hint="check its permissions, or remove it") from error
+    found = (_ASSIGNMENT.fullmatch(line.strip()) for line in lines)
+    return {match[1]: next((text for text in match.groups()[1:] if text is not None), "") for match in found if match}
 
 
 def _read_toml(file: Path, *, required: bool) -> dict[str, Any]:

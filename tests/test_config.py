@@ -179,3 +179,20 @@ def test_the_file_of_a_folder_above_is_found(tmp_path: Path, monkeypatch: pytest
     assert Config.load(environ={}).root == below
     with pytest.raises(PreconditionMissing):  # a file that is named is not looked for
         Config.load(Path("nothing.toml"), {})
+
+
+def test_a_env_file_gives_what_the_environment_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FEDERATION_LINK_HOST", "from.environment")
+    monkeypatch.setenv("FEDERATION_LINK_PASSWORD", "given")
+    for name in ("FEDERATION_LINK_USER", "FEDERATION_SERVICE_PASSWORD"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "federation.toml").write_text('[link]\nuser = "of_toml"\n')
+    (tmp_path / ".env").write_text(
+        "# comment\nFEDERATION_LINK_HOST=from.file\nexport FEDERATION_LINK_USER='a b'\n"
+        'FEDERATION_SERVICE_PASSWORD="x#y"\nFEDERATION_LINK_PASSWORD_FILE=/nothing\nOTHER=1\n'
+    )
+    config = Config.load(tmp_path / "federation.toml")
+    assert (config.link.host, config.link.user, config.link_login("service")[1]) == ("from.environment", "a b", "x#y")
+    assert config.link_login("link")[1] == "given"
+    assert config.env_file == tmp_path / ".env"
+    assert Config.load(tmp_path / "federation.toml", {}).link.user == "of_toml"

@@ -111,7 +111,10 @@ def common(function: Callable[..., Result]) -> Callable[..., None]:
         if sys.unraisablehook is sys.__unraisablehook__:
             sys.unraisablehook = _swallowed
         try:
-            result = function(Config.load(config_path), **arguments)
+            config = Config.load(config_path)
+            if config.env_file is not None:
+                err.print(f"federation: reading {config.env_file}", style="dim", soft_wrap=True)
+            result = function(config, **arguments)
         except FederationError as error:
             _fail(error, as_json=as_json)
         except KeyboardInterrupt:

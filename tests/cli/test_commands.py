@@ -186,3 +186,12 @@ def test_models_that_cannot_be_imported_say_why(deployment: Deployment, tmp_path
         f"federation: tables.metadata names broken_models:metadata, which cannot be imported ({said}"
     )
     assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_env_file_is_read_and_said_so(deployment: Deployment, tmp_path: Path) -> None:
+    deployment.root = copy_root(tmp_path)
+    site = deployment.environ["FEDERATION_SITE_ID"]
+    (tmp_path / ".env").write_text(f"FEDERATION_SITE_ID={site}\n")
+    result = deployment.federation("status", "--json", FEDERATION_SITE_ID="")
+    assert result.stderr.startswith("federation: reading ")
+    assert json.loads(result.stdout)["local"] == "base"
