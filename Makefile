@@ -1,5 +1,5 @@
-# make demo: see it. make test: every test, on one version of PostgreSQL or on each. make test-all: every test on each,
-# and more examples. All set up what they need in .venv first.
+# make demo: see it. make test: every test, on one version of PostgreSQL or on each. make test-fast: those without a
+# server. make test-all: every test on each version, and more examples. All set up what they need in .venv first.
 
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && command -v $$p && break; done)
@@ -7,13 +7,17 @@ BIN = .venv/bin
 # Two processes a core, since many tests wait for a time that somebody is given to answer.
 WORKERS = $(shell $(PYTHON) -c 'import os; print(2 * (os.cpu_count() or 1))')
 
-.PHONY: demo test test-all postgres-17 mutate lint bench clean
+.PHONY: demo test test-fast test-all postgres-17 mutate lint bench clean
 
 demo: .venv/installed
 	@$(BIN)/federation demo
 
 test: lint
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal $(PYTEST_ARGS)
+
+# What needs no server of PostgreSQL, below half a minute.
+test-fast: .venv/installed
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal -m "not server" $(PYTEST_ARGS)
 
 test-all:
 	FEDERATION_TESTS=all $(MAKE) test

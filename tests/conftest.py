@@ -40,9 +40,15 @@ The others are about the toolkit's own doing, and run on one version each, which
 """
 
 
+WITH_OWN_SERVERS = {"test_benchmarks", "test_binaries", "test_command", "test_docs", "test_kit_sessions"}
+"""Files whose tests start servers without the fixtures: commands and pages do, as a user runs them."""
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     chosen: dict[bool, list[pytest.Item]] = {True: [], False: []}
     for item in items:
+        if "binaries" in getattr(item, "fixturenames", ()) or item.path.stem in WITH_OWN_SERVERS:
+            item.add_marker("server")
         chosen[ALL or _in_turn(item)].append(item)
     if chosen[False]:
         config.hook.pytest_deselected(items=chosen[False])

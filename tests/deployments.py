@@ -101,6 +101,21 @@ class Deployment(FederationPair):
         )
         return result.stdout
 
+    def pg_restore(self, side: str, file: Path, option: str) -> None:
+        """A dump of ours. Its user mappings hold passwords, and other tests look for them in the servers' logs."""
+        quiet = "-c log_statement=none -c log_min_duration_statement=-1 -c log_min_error_statement=panic"
+        subprocess.run(
+            [
+                str((self.pair.local if side == "local" else self.pair.cloud).binaries.program("pg_restore")),
+                option,
+                f"--dbname={self.superuser_url(side)}",
+                file,
+            ],
+            env=os.environ | {"PGOPTIONS": quiet},
+            check=True,
+            capture_output=True,
+        )
+
     def superuser_url(self, side: str) -> str:
         if side == "local":
             return self.pair.local.url(dbname=self.local_dbname)

@@ -194,7 +194,9 @@ def check_between(world: World, point: Point) -> str | None:
     _check_invariant(point, before)
     if not world.written():
         return None  # as the recorded run found them
-    status = read_status(world.config(point.kind))
+    asked = world.pool.submit(read_status, world.config(point.kind))
+    world.until(asked.done, "status does not end")  # it asks over the link, and so over the wire
+    status = asked.result()
     after = world.read_releases()
     _check_invariant(point, after)
     assert not status.errors

@@ -41,8 +41,7 @@ def restore(deployment: Deployment, side: Side, folder: Path, option: str) -> No
     deployment.close()
     there.drop_database(name)
     there.create_database(name, owner="hospital_owner" if side == "local" else "postgres")
-    command = [there.binaries.program("pg_restore"), option, f"--dbname={url}", file]
-    subprocess.run(command, check=True, capture_output=True)
+    deployment.pg_restore(side, file, option)
 
 
 def follow(deployment: Deployment) -> list[str]:

@@ -377,8 +377,7 @@ def test_a_restored_dump_is_noticed_and_the_named_commands_end_it(
     triple.close()
     there.drop_database(name)
     there.create_database(name, owner="hospital_owner" if side == "local" else "postgres")
-    restore = there.binaries.program("pg_restore")
-    subprocess.run([restore, "--exit-on-error", f"--dbname={triple.superuser_url(side)}", file], check=True)
+    triple.pg_restore(side, file, "--exit-on-error")
     bootstrap.apply(triple.config, side)  # a restored database has none of the privileges on itself
     expect_set_back(triple, side, "the database was set back: the last command that it knows of was at ")
     follow(triple, code=0 if release == "0003" else 4)
