@@ -57,7 +57,9 @@ def _missing(connection: Connection, config: Config, side: Side) -> Iterator[str
 
 def _missing_locally(connection: Connection, config: Config, found: set[str]) -> Iterator[str]:
     schema = config.tables.schema_
-    yield from (f"role {name} may not use schema {schema}" for name in roles.without_usage(connection, schema, found))
+    yield from (
+        f"role {name} may not use schema {schema}" for name in roles.without_usage(connection, schema, sorted(found))
+    )
     for caller in config.roles.callers:
         if {caller, config.link.user} <= found and not _may_become(connection, config.link.user, caller):
             yield f"link role {config.link.user} may not SET ROLE {caller}"

@@ -104,7 +104,7 @@ def _remote_commit(number: int, statements: Sequence[Statement]) -> int | None:
 
 def arguments(kind: str, direction: Direction) -> list[str]:
     """Of the command that is killed."""
-    return ["upgrade"] if direction == "upgrade" else ["downgrade", CHAINS[kind].start, "--yes"]
+    return ["upgrade", "--yes"] if direction == "upgrade" else ["downgrade", CHAINS[kind].start, "--yes"]
 
 
 def start(kind: str, direction: Direction) -> str:
@@ -118,7 +118,7 @@ def recordings(world: World, kind: str) -> dict[Direction, list[Statement]]:
         first = CHAINS[kind].start
         if first not in {"base", *world.found}:
             world.clone("base")
-            assert world.federation(kind, "upgrade", first) == 0, world.said
+            assert world.federation(kind, "upgrade", first, "--yes") == 0, world.said
             world.keep(first)
         world.clone(first)
         up = _recorded(world, kind, "upgrade")
@@ -232,11 +232,11 @@ def check_recovery(world: World, point: Point, next_command: str | None) -> None
     varied = WAYS.index(point.way) + point.number
     if next_command is not None and varied % 2:
         program, *given = next_command.split()
-        given += ["--yes"] if "downgrade" in given else []
+        given += ["--yes"] if given[0] in DIRECTIONS else []
         assert (program, world.federation(point.kind, *given)) == ("federation", 0), f"{next_command}: {world.said}"
         releases = world.read_releases()
         assert releases["local"] == releases["cloud"], f"{next_command} left {releases}"
-    commands = ["upgrade"], ["downgrade", "base", "--yes"]
+    commands = ["upgrade", "--yes"], ["downgrade", "base", "--yes"]
     codes = world.each(point.kind, *commands, interpreter=varied % 97 == 0)
     with closing(codes):
         for command, expected, code in zip(commands, (point.kind, "base"), codes, strict=True):

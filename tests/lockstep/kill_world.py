@@ -204,7 +204,7 @@ class World:
         self.stack.__exit__(kind, error, traceback)
 
     def _warm(self) -> None:
-        commands = ["upgrade"], ["downgrade", "base", "--yes"]
+        commands = ["upgrade", "--yes"], ["downgrade", "base", "--yes"]
         code = self.prepared.warm(
             commands, self._process_environ(through_wire=True), self.roots["contract"], self.folder / "said"
         )
