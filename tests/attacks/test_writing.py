@@ -47,7 +47,14 @@ class Attack:
 ATTACKS = [
     Attack("UPDATE of all", ("UPDATE {patients} SET token_number = '13' WHERE age = 77 RETURNING id, name",)),
     Attack("UPDATE sent as one", ("UPDATE {patients} SET token_number = '13' RETURNING *",)),
-    Attack("UPDATE by a leaky filter", ("UPDATE {patients} SET name = 'x' WHERE (id || '')::integer = 1",), NAIVE),
+    Attack(  # the first row that fails is told, wherever it lies
+        "UPDATE by a leaky filter",
+        (
+            "UPDATE {patients} SET name = 'x' "
+            f"WHERE CASE WHEN starts_with(id || '', '{B.mark}') THEN (id || '')::integer = 1 ELSE false END",
+        ),
+        NAIVE,
+    ),
     Attack(
         "UPDATE joined with others",
         (
