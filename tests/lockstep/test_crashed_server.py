@@ -37,10 +37,13 @@ def crash(deployment: Deployment, side: str, *, starts_again: bool = True) -> No
     """``kill -9`` of the postmaster, and a start as a service manager does it."""
     server = deployment.pair.local if side == "local" else deployment.pair.cloud
     deployment.close()
-    postmaster = psutil.Process(server.pid)
-    family = [postmaster, *postmaster.children(recursive=True)]
-    postmaster.kill()
-    psutil.wait_procs(family)  # a server does not start while a process of the last one uses its memory
+    data = str(server.folder / "data")
+    psutil.Process(server.pid).kill()
+    # A server does not start while a process of the last one uses its memory, one that it has just begun among them.
+    until(
+        lambda: all(process.info["cwd"] != data for process in psutil.process_iter(["cwd"])),
+        "a process of the killed server stays",
+    )
     if starts_again:
         server.start()
 
