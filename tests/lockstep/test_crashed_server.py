@@ -26,7 +26,12 @@ each_side = pytest.mark.parametrize("side", ["local", "cloud"])
 @pytest.fixture
 def own_servers(binaries: Binaries, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Deployment]:
     """Three tiny releases at the first, on servers that can be killed."""
-    with Pair(binaries) as pair, Deployments(pair) as databases, databases.at_base(three.write(tmp_path)) as deployment:
+    settings = {"synchronous_commit": "on"}  # or a crash takes what was committed just before
+    with (
+        Pair(binaries, settings=settings) as pair,
+        Deployments(pair) as databases,
+        databases.at_base(three.write(tmp_path)) as deployment,
+    ):
         deployment.enter(monkeypatch)
         upgrade(deployment.config, "0001")
         yield deployment
