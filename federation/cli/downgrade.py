@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import click
 
 from federation.cli.output import Result, common, err, styled
-from federation.cli.steps import ReleaseCommand, conduct, print_step, shown, stopped_by_sigterm
+from federation.cli.steps import ReleaseCommand, conduct, drops, print_step, shown, stopped_by_sigterm
 from federation.config import Config
 from federation.lockstep import downgrade
 from federation.lockstep.planned import PlannedStep
@@ -26,13 +26,19 @@ def command(config: Config, release: str, *, yes: bool, on_failure: OnFailure, w
         raise click.UsageError("a downgrade drops what its releases made: say --yes, since nobody can be asked")
 
     def approve(steps: Sequence[PlannedStep]) -> None:
-        if yes or not steps:
+        if not steps:
             return
-        for item in steps:
-            for loss in item.drops:
-                err.print(styled(f"{item.step.side} {item.step.release} drops {loss}", "bold red"))
+        for line in drops(steps):
+            err.print(styled(line, "bold red"))
         click.confirm(f"Undo releases down to {release}, with what they hold?", abort=True, err=True)
 
     with stopped_by_sigterm():
-        outcome = downgrade(config, release, on_failure=on_failure, wait=wait, progress=print_step, approve=approve)
+        outcome = downgrade(
+            config,
+            release,
+            on_failure=on_failure,
+            wait=wait,
+            progress=print_step,
+            approve=None if yes else approve,
+        )
     return Result(outcome.to_dict(), shown(outcome))

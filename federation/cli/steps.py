@@ -43,14 +43,18 @@ def conduct(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
+def drops(steps: Sequence[PlannedStep]) -> list[str]:
+    """Name what holds values and is dropped, a line each."""
+    return [f"{item.step.side} {item.step.release} drops {loss}" for item in steps for loss in item.drops]
+
+
 def approve_losses(steps: Sequence[PlannedStep]) -> None:
     """Ask before values are dropped. Raises Refused where there is no terminal to ask on."""
-    losses = [(item.step, loss) for item in steps for loss in item.drops]
     unknown = [item.step for item in steps if item.phase == "contract" and item.statements is None]
-    if not losses and not unknown:
-        return
-    said = [f"{step.side} {step.release} drops {loss}" for step, loss in losses]
+    said = drops(steps)
     said += [f"what {step.side} {step.release} drops is not known before it runs" for step in unknown]
+    if not said:
+        return
     if not sys.stdin.isatty():
         raise Refused(f"{'; '.join(said)}; nothing was changed", hint="say --yes if that is meant")
     for line in said:

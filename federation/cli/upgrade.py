@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import click
 
@@ -12,7 +13,7 @@ from federation.config import Config
 from federation.errors import Refused
 from federation.lockstep import upgrade
 from federation.lockstep.planned import PlannedStep, plan_hash
-from federation.lockstep.run import OnFailure
+from federation.lockstep.run import Approve, OnFailure
 
 
 @click.command("upgrade")
@@ -33,12 +34,10 @@ def command(
 ) -> Result:
     """Bring both databases up to RELEASE (default: head), local first; asks before it drops values."""
 
-    def approve(steps: Sequence[PlannedStep]) -> None:
-        if planned is not None:
-            _require_planned(steps, planned)
-        elif not yes:
-            approve_losses(steps)
-
+    # Where nobody is asked, no values are counted either.
+    approve: Approve | None = None if yes else approve_losses
+    if planned is not None:
+        approve = partial(_require_planned, planned=planned)
     with stopped_by_sigterm():
         outcome = upgrade(config, release, on_failure=on_failure, wait=wait, progress=print_step, approve=approve)
     return Result(outcome.to_dict(), shown(outcome))
